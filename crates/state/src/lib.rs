@@ -1,0 +1,1 @@
+//! What is decided: partitions and the cluster as plain state machines.
