@@ -1,1 +1,28 @@
 //! What is on the network: ids, error codes, Kafka's messages, record batches.
+//!
+//! Everything that comes from outside is read through [`Reader`]: it answers with an error, never panics, and never
+//! allocates more than a small multiple of what it was given. `messages`, `ApiKey` and `ErrorCode` are generated from
+//! `schema/` by `build.rs`; see `schema/README.md`.
+
+#![forbid(unsafe_code)]
+
+mod api;
+pub mod batch;
+pub mod codec;
+mod error_code;
+pub mod frame;
+mod ids;
+pub mod messages;
+pub mod partitioner;
+#[cfg(feature = "sample")]
+mod sample;
+
+pub use api::ApiKey;
+pub use codec::{DecodeError, EncodeError, Message, Reader, Request, Str, Writer};
+pub use error_code::ErrorCode;
+pub use frame::RequestHeader;
+pub use ids::{
+    BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId, Uuid, UuidError, topic_name_problem,
+};
+#[cfg(feature = "sample")]
+pub use sample::Sampler;

@@ -1,0 +1,2 @@
+//! Record batches.
+#![allow(missing_docs)]
