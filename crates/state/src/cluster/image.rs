@@ -1,0 +1,334 @@
+//! The cluster as the applied records describe it.
+//!
+//! An image is cheap to clone: its maps stand behind `Arc`s. A publisher clones it after a batch of records, and only
+//! then does the next change copy a map (of pointers), once for the batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use capek_wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, Uuid};
+
+use super::delta::Delta;
+use super::record::{BrokerRecord, ConfigResource, Endpoint, PartitionRecord, Record};
+use crate::config::{ConfigSources, TopicConfig};
+
+/// Everything that the metadata log says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Image {
+    records_applied: u64,
+    cluster_id: Option<Arc<str>>,
+    topics: Arc<BTreeMap<TopicId, Arc<Topic>>>,
+    topic_ids: Arc<BTreeMap<Arc<str>, TopicId>>,
+    configs: Arc<BTreeMap<ConfigResource, Arc<BTreeMap<String, String>>>>,
+    brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
+    features: Arc<BTreeMap<String, i16>>,
+    next_producer_id: ProducerId,
+    partition_count: usize,
+}
+
+/// A topic with its partitions, from 0 on without a gap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Topic {
+    pub id: TopicId,
+    pub name: Arc<str>,
+    pub partitions: Vec<Partition>,
+}
+
+/// One partition; the fields are those of its record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Partition {
+    pub replicas: Vec<BrokerId>,
+    pub isr: Vec<BrokerId>,
+    /// -1: none.
+    pub leader: BrokerId,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub dirs: Vec<Uuid>,
+}
+
+/// A registered broker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Broker {
+    pub id: BrokerId,
+    pub epoch: i64,
+    pub incarnation: Uuid,
+    pub listeners: Vec<Endpoint>,
+    pub rack: Option<String>,
+    pub dirs: Vec<Uuid>,
+    pub fenced: bool,
+}
+
+impl Broker {
+    /// Where the broker is reached on the listener of this name.
+    pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
+        self.listeners.iter().find(|endpoint| endpoint.name == listener)
+    }
+}
+
+impl Topic {
+    pub fn partition(&self, partition: PartitionIndex) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(partition).ok()?)
+    }
+
+    /// Of its first partition: a topic's partitions begin alike.
+    pub fn replication_factor(&self) -> i32 {
+        self.partitions.first().map_or(0, |partition| partition.replicas.len() as i32)
+    }
+}
+
+static NO_CONFIGS: BTreeMap<String, String> = BTreeMap::new();
+
+impl Image {
+    /// How many records made this image: the offset in the metadata log.
+    pub fn records_applied(&self) -> u64 {
+        self.records_applied
+    }
+
+    pub fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
+    }
+
+    pub fn topic(&self, topic_id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(&topic_id)
+    }
+
+    pub fn topic_by_name(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(self.topic_ids.get(name)?)
+    }
+
+    pub fn partition(&self, topic_id: TopicId, partition: PartitionIndex) -> Option<&Partition> {
+        self.topic(topic_id)?.partition(partition)
+    }
+
+    /// By name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topic_ids.values().map(|topic_id| &self.topics[topic_id])
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.partition_count
+    }
+
+    /// Names from `from` on, in order.
+    pub fn topic_names_from<'a>(&'a self, from: &str) -> impl Iterator<Item = &'a str> {
+        use std::ops::Bound::{Included, Unbounded};
+        let names = self.topic_ids.range::<str, _>((Included(from), Unbounded));
+        names.map(|(name, _)| &**name)
+    }
+
+    pub fn broker(&self, broker: BrokerId) -> Option<&Arc<Broker>> {
+        self.brokers.get(&broker)
+    }
+
+    /// By id, fenced ones too.
+    pub fn brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
+        self.brokers.values()
+    }
+
+    /// What was set for this resource; empty if nothing was.
+    pub fn configs(&self, resource: &ConfigResource) -> &BTreeMap<String, String> {
+        self.configs.get(resource).map_or(&NO_CONFIGS, |configs| configs)
+    }
+
+    /// Everything that has a configuration of its own.
+    pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
+        self.configs.keys()
+    }
+
+    pub fn next_producer_id(&self) -> ProducerId {
+        self.next_producer_id
+    }
+
+    /// Finalised feature levels by name.
+    pub fn features(&self) -> &BTreeMap<String, i16> {
+        &self.features
+    }
+
+    /// What is set for a broker at run time or at its start, nearest first; `static_broker` is its file, environment
+    /// and flags.
+    pub fn broker_value(
+        &self,
+        node_id: BrokerId,
+        static_broker: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Option<String> {
+        let own = self.configs(&ConfigResource::broker(node_id)).get(name);
+        let value = own.or_else(|| self.configs(&ConfigResource::brokers()).get(name));
+        value.or_else(|| static_broker.get(name)).cloned()
+    }
+
+    /// The settings of a topic on this broker.
+    pub fn topic_config(
+        &self,
+        topic: &str,
+        node_id: BrokerId,
+        static_broker: &BTreeMap<String, String>,
+    ) -> TopicConfig {
+        let overrides = self.configs(&ConfigResource::topic(topic));
+        TopicConfig::resolve(overrides, &|name| self.broker_value(node_id, static_broker, name))
+    }
+
+    /// Calls `work` with everywhere that a configuration of this topic (None: of the broker) can have been set.
+    pub fn with_sources<T>(
+        &self,
+        topic: Option<&str>,
+        node_id: BrokerId,
+        static_broker: &BTreeMap<String, String>,
+        work: impl FnOnce(&ConfigSources<'_>) -> T,
+    ) -> T {
+        let own = self.configs(&ConfigResource::broker(node_id));
+        let shared = self.configs(&ConfigResource::brokers());
+        let overrides = topic.map_or(&NO_CONFIGS, |topic| self.configs(&ConfigResource::topic(topic)));
+        let described = topic.and_then(|topic| self.topic_by_name(topic));
+        work(&ConfigSources {
+            topic: overrides,
+            dynamic_broker: &|name| own.get(name).cloned(),
+            dynamic_default: &|name| shared.get(name).cloned(),
+            static_broker: &|name| static_broker.get(name).cloned(),
+            replication_factor: described.map_or(1, |topic| topic.replication_factor()),
+        })
+    }
+
+    /// Takes in the next record of the log. Records come from [`super::decide`] on this image, so one that does not
+    /// fit is a bug or a damaged log, and panics.
+    pub fn apply(&mut self, record: &Record) {
+        self.apply_into(record, &mut Delta::default());
+    }
+
+    /// The same, and notes in `delta` what it changed.
+    pub fn apply_into(&mut self, record: &Record, delta: &mut Delta) {
+        self.records_applied += 1;
+        match record {
+            Record::ClusterCreated { cluster_id } => {
+                self.cluster_id = Some(cluster_id.as_str().into());
+                delta.cluster_created = true;
+            }
+            Record::BrokerRegistered(broker) => self.broker_registered(broker, delta),
+            Record::BrokerUnregistered { broker, .. } => {
+                Arc::make_mut(&mut self.brokers).remove(broker);
+                delta.brokers_changed.insert(*broker);
+            }
+            Record::BrokerFenced { broker, epoch } => self.fence(*broker, *epoch, true, delta),
+            Record::BrokerUnfenced { broker, epoch } => self.fence(*broker, *epoch, false, delta),
+            Record::Topic { topic_id, name } => self.topic_created(*topic_id, name, delta),
+            Record::Partition(partition) => self.partition_changed(partition, delta),
+            Record::TopicDeleted { topic_id } => self.topic_deleted(*topic_id, delta),
+            Record::ConfigChanged { resource, name, value } => {
+                self.config_changed(resource, name, value.as_deref(), delta);
+            }
+            Record::ProducerIdsAllocated { next } => {
+                assert!(*next >= self.next_producer_id, "producer ids must never repeat");
+                self.next_producer_id = *next;
+                delta.producer_ids_allocated = true;
+            }
+            Record::Feature { name, level } => self.feature_changed(name, *level, delta),
+        }
+    }
+
+    fn broker_registered(&mut self, record: &BrokerRecord, delta: &mut Delta) {
+        let broker = Broker {
+            id: record.broker,
+            epoch: record.epoch,
+            incarnation: record.incarnation,
+            listeners: record.listeners.clone(),
+            rack: record.rack.clone(),
+            dirs: record.dirs.clone(),
+            fenced: record.fenced,
+        };
+        Arc::make_mut(&mut self.brokers).insert(record.broker, Arc::new(broker));
+        delta.brokers_changed.insert(record.broker);
+    }
+
+    fn fence(&mut self, broker: BrokerId, epoch: i64, fenced: bool, delta: &mut Delta) {
+        let brokers = Arc::make_mut(&mut self.brokers);
+        let Some(found) = brokers.get_mut(&broker).filter(|found| found.epoch == epoch) else {
+            return; // News of an earlier life of the broker.
+        };
+        Arc::make_mut(found).fenced = fenced;
+        delta.brokers_changed.insert(broker);
+    }
+
+    fn topic_created(&mut self, topic_id: TopicId, name: &str, delta: &mut Delta) {
+        let name: Arc<str> = name.into();
+        let topic = Topic { id: topic_id, name: Arc::clone(&name), partitions: Vec::new() };
+        let before = Arc::make_mut(&mut self.topics).insert(topic_id, Arc::new(topic));
+        assert!(before.is_none(), "topic id {topic_id} is taken");
+        let before = Arc::make_mut(&mut self.topic_ids).insert(name, topic_id);
+        assert!(before.is_none(), "topic id {topic_id} takes a name that another has");
+        delta.topic_created(topic_id);
+    }
+
+    fn partition_changed(&mut self, record: &PartitionRecord, delta: &mut Delta) {
+        let topics = Arc::make_mut(&mut self.topics);
+        let topic = topics.get_mut(&record.topic_id).expect("a partition comes after its topic");
+        let partitions = &mut Arc::make_mut(topic).partitions;
+        let partition = Partition::from(record);
+        match usize::try_from(record.partition).ok() {
+            Some(index) if index < partitions.len() => partitions[index] = partition,
+            Some(index) if index == partitions.len() => {
+                partitions.push(partition);
+                self.partition_count += 1;
+            }
+            _ => panic!("partition {} of topic {} leaves a gap", record.partition, record.topic_id),
+        }
+        delta.partition_changed(record.topic_id, record.partition);
+    }
+
+    fn topic_deleted(&mut self, topic_id: TopicId, delta: &mut Delta) {
+        let topic = Arc::make_mut(&mut self.topics).remove(&topic_id).expect("a topic is deleted once");
+        Arc::make_mut(&mut self.topic_ids).remove(&topic.name);
+        self.partition_count -= topic.partitions.len();
+        let resource = ConfigResource::topic(&*topic.name);
+        if self.configs.contains_key(&resource) {
+            Arc::make_mut(&mut self.configs).remove(&resource);
+        }
+        delta.configs_changed.remove(&resource);
+        delta.topic_deleted(topic);
+    }
+
+    fn config_changed(&mut self, resource: &ConfigResource, name: &str, value: Option<&str>, delta: &mut Delta) {
+        let configs = Arc::make_mut(&mut self.configs);
+        match value {
+            Some(value) => {
+                let values = configs.entry(resource.clone()).or_default();
+                Arc::make_mut(values).insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                if let Some(values) = configs.get_mut(resource) {
+                    Arc::make_mut(values).remove(name);
+                    if values.is_empty() {
+                        configs.remove(resource);
+                    }
+                }
+            }
+        }
+        delta.configs_changed.insert(resource.clone());
+    }
+
+    fn feature_changed(&mut self, name: &str, level: i16, delta: &mut Delta) {
+        let features = Arc::make_mut(&mut self.features);
+        if level == 0 {
+            features.remove(name);
+        } else {
+            features.insert(name.to_owned(), level);
+        }
+        delta.features_changed.insert(name.to_owned());
+    }
+}
+
+impl From<&PartitionRecord> for Partition {
+    fn from(record: &PartitionRecord) -> Partition {
+        Partition {
+            replicas: record.replicas.clone(),
+            isr: record.isr.clone(),
+            leader: record.leader,
+            leader_epoch: record.leader_epoch,
+            partition_epoch: record.partition_epoch,
+            dirs: record.dirs.clone(),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The cluster's metadata: what is decided once and known to every broker.
+//!
+//! ```text
+//!   Command ──decide(image)──▶ Records ──committed to the metadata log──▶ Image::apply ──▶ Delta
+//!      │                                                                    (live and at reload alike)
+//!      └──▶ Refusal: Kafka's error code and message
+//! ```
+//!
+//! Topics, partitions, configurations, producer-id blocks and brokers change only by records applied to an image.
+
+mod command;
+mod config_commands;
+mod decide;
+mod delta;
+mod image;
+pub mod placement;
+mod record;
+mod topic_commands;
+
+pub use command::{
+    AlterConfigs, Assignment, Command, ConfigOperation, ConfigOperationKind, CreatePartitions, CreateTopic, Decision,
+    Outcome, ProducerIdBlock, RegisterBroker, TopicDefaults, TopicReference,
+};
+pub use decide::{PRODUCER_ID_BLOCK, decide};
+pub use delta::Delta;
+pub use image::{Broker, Image, Partition, Topic};
+pub use record::{BrokerRecord, ConfigKind, ConfigResource, Endpoint, PartitionRecord, Record, RecordError};

@@ -1,0 +1,157 @@
+//! Where the value of a configuration comes from: what DescribeConfigs shows as its source and synonyms.
+//!
+//! ```text
+//!   topic's own          1   set for the topic by a tool
+//!   dynamic broker       2   set for one broker by a tool          ┐ each under the synonyms of the
+//!   dynamic default      3   set for all brokers by a tool         │ topic's name, nearest first:
+//!   static broker        4   file, environment, flag               ┘ log.retention.ms, .minutes, .hours
+//!   default              5
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::definition::ConfigDef;
+use super::topic_config::default_min_insync_replicas;
+
+/// Who set a value; the wire code stands in DescribeConfigs responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConfigSource {
+    Topic,
+    DynamicBroker,
+    DynamicDefault,
+    StaticBroker,
+    Default,
+}
+
+impl ConfigSource {
+    /// The number of the source in DescribeConfigs.
+    pub fn wire_code(self) -> i8 {
+        match self {
+            ConfigSource::Topic => 1,
+            ConfigSource::DynamicBroker => 2,
+            ConfigSource::DynamicDefault => 3,
+            ConfigSource::StaticBroker => 4,
+            ConfigSource::Default => 5,
+        }
+    }
+}
+
+/// Everywhere a value can have been set. The functions answer by broker-level name, for what was set, not for
+/// defaults.
+#[derive(Clone, Copy)]
+pub struct ConfigSources<'a> {
+    pub topic: &'a BTreeMap<String, String>,
+    pub dynamic_broker: &'a dyn Fn(&str) -> Option<String>,
+    pub dynamic_default: &'a dyn Fn(&str) -> Option<String>,
+    pub static_broker: &'a dyn Fn(&str) -> Option<String>,
+    /// The topic's, for `min.insync.replicas`; 1 for a broker.
+    pub replication_factor: i32,
+}
+
+static NO_OVERRIDES: BTreeMap<String, String> = BTreeMap::new();
+
+impl<'a> ConfigSources<'a> {
+    /// Only what file, environment and flags say.
+    pub fn of_static(static_broker: &'a dyn Fn(&str) -> Option<String>) -> ConfigSources<'a> {
+        ConfigSources {
+            topic: &NO_OVERRIDES,
+            dynamic_broker: &|_| None,
+            dynamic_default: &|_| None,
+            static_broker,
+            replication_factor: 1,
+        }
+    }
+}
+
+/// One place that has a value; the first of a list is the one that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synonym {
+    pub name: &'static str,
+    pub value: Option<String>,
+    pub source: ConfigSource,
+}
+
+/// A configuration with its value and where that comes from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub definition: &'static ConfigDef,
+    /// None also for a sensitive one.
+    pub value: Option<String>,
+    pub source: ConfigSource,
+    pub synonyms: Vec<Synonym>,
+}
+
+/// The value of a topic's or broker's configuration with its origin.
+pub fn resolve_with_origin(definition: &'static ConfigDef, sources: &ConfigSources<'_>) -> Resolved {
+    let mut synonyms: Vec<Synonym> = candidates(definition, sources).collect();
+    synonyms.extend(default_of(definition, sources.replication_factor));
+    if definition.is_sensitive {
+        synonyms.iter_mut().for_each(|synonym| synonym.value = None);
+    }
+    let first = synonyms.first();
+    Resolved {
+        definition,
+        value: first.map(|synonym| convert(definition.name, synonym)).unwrap_or_default(),
+        source: first.map_or(ConfigSource::Default, |synonym| synonym.source),
+        synonyms,
+    }
+}
+
+/// The values that somebody has set, the one that counts first, in the unit of `definition`.
+pub(super) fn explicit_values(
+    definition: &'static ConfigDef,
+    sources: &ConfigSources<'_>,
+) -> impl Iterator<Item = String> {
+    candidates(definition, sources).filter_map(|synonym| convert(definition.name, &synonym))
+}
+
+fn candidates<'a>(
+    definition: &'static ConfigDef,
+    sources: &'a ConfigSources<'a>,
+) -> impl Iterator<Item = Synonym> + 'a {
+    let own = sources.topic.get(definition.name).map(|value| Synonym {
+        name: definition.name,
+        value: Some(value.clone()),
+        source: ConfigSource::Topic,
+    });
+    let inherited = definition.synonyms.iter().flat_map(move |&name| {
+        let layers: [(&dyn Fn(&str) -> Option<String>, ConfigSource); 3] = [
+            (sources.dynamic_broker, ConfigSource::DynamicBroker),
+            (sources.dynamic_default, ConfigSource::DynamicDefault),
+            (sources.static_broker, ConfigSource::StaticBroker),
+        ];
+        layers.into_iter().filter_map(move |(ask, source)| {
+            let value = ask(name)?;
+            Some(Synonym { name, value: Some(value), source })
+        })
+    });
+    own.into_iter().chain(inherited)
+}
+
+fn default_of(definition: &'static ConfigDef, replication_factor: i32) -> Option<Synonym> {
+    let value = match definition.name {
+        "min.insync.replicas" => default_min_insync_replicas(replication_factor).to_string(),
+        _ => definition.default?.to_owned(),
+    };
+    // Kafka names the broker's configuration as the origin of a topic's default.
+    let name = definition.synonyms.last().copied().unwrap_or(definition.name);
+    Some(Synonym { name, value: Some(value), source: ConfigSource::Default })
+}
+
+/// `log.retention.hours=2` means 7200000 to `retention.ms`.
+fn convert(name: &str, synonym: &Synonym) -> Option<String> {
+    let value = synonym.value.clone()?;
+    if !name.ends_with(".ms") {
+        return Some(value);
+    }
+    let factor = if synonym.name.ends_with(".hours") {
+        60 * 60 * 1000
+    } else if synonym.name.ends_with(".minutes") {
+        60 * 1000
+    } else {
+        return Some(value);
+    };
+    let number: i64 = value.trim().parse().ok()?;
+    // Kafka: any negative number of minutes or hours is "for ever".
+    Some(if number < 0 { "-1".to_owned() } else { number.saturating_mul(factor).to_string() })
+}

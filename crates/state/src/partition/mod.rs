@@ -1,0 +1,21 @@
+//! A partition as its leader sees it.
+//!
+//! ```text
+//!    log start      high watermark     flushed end      log end
+//!        │                │                 │               │
+//!        ▼                ▼                 ▼               ▼
+//!   ─────┬────────────────┬─────────────────┬───────────────┬───▶ offsets
+//!        │   committed,   │ durable here,   │ in the journal│
+//!        │   readable     │ not everywhere  │ or before it  │
+//! ```
+//!
+//! All four are exclusive ends (the log start is the first that is left) and none goes back while a leader lives, but
+//! for the log end after a failed append, and then the leader admits nothing more.
+
+mod admit;
+mod leader;
+mod producers;
+
+pub use admit::{AdmitContext, Admitted, check_before_checksum};
+pub use leader::{Effect, Leader, LeaderStart, ReplyId, Trim};
+pub use producers::{PRODUCER_BATCHES_MAX, ProducerBatch};
