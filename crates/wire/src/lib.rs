@@ -6,14 +6,15 @@
 
 #![forbid(unsafe_code)]
 
-mod api;
+pub mod api;
 pub mod batch;
 pub mod codec;
-mod error_code;
+pub mod error_code;
 pub mod frame;
-mod ids;
+pub mod ids;
 pub mod messages;
 pub mod partitioner;
+pub mod produce_view;
 #[cfg(feature = "sample")]
 mod sample;
 
