@@ -73,16 +73,7 @@ fn decode(api: &Api, one: &Struct) -> String {
         let read = format!("message.{} = {};", field.name, field.decode(api));
         line(&mut out, guarded(field.versions.condition(), &read));
     }
-    if api.flexible_from.is_some() {
-        line(&mut out, "if flexible { r.get_tags(|r, tag| match tag {".to_string());
-        for field in &one.fields {
-            let Some(tag) = field.tag else { continue };
-            let condition = field.versions.condition().map(|condition| format!("if {condition}")).unwrap_or_default();
-            let read = field.decode(api);
-            line(&mut out, format!("{tag} {condition} => {{ message.{} = {read}; Ok(true) }}", field.name));
-        }
-        line(&mut out, "_ => Ok(false) })?; }".to_string());
-    }
+    out.push_str(&decode_tags(api, one));
     out + "Ok(message) }\n"
 }
 
@@ -99,18 +90,43 @@ fn encode(api: &Api, one: &Struct) -> String {
             line(&mut out, format!("if !({condition}) && ({}) {{ return Err({error}); }}", field.is_set()));
         }
     }
-    if api.flexible_from.is_some() {
-        line(&mut out, "if flexible { let mut tags = TagWriter::default();".to_string());
-        let mut tagged: Vec<_> = one.fields.iter().filter(|field| field.tag.is_some()).collect();
-        tagged.sort_by_key(|field| field.tag);
-        for field in tagged {
-            let write = format!("tags.put({}, |w| {{ {} Ok(()) }})?;", field.tag.unwrap_or(0), field.encode(&one.name));
-            let only_when_set = format!("if {} {{ {write} }}", field.is_set());
-            line(&mut out, guarded(field.versions.condition(), &only_when_set));
-        }
-        line(&mut out, "tags.finish(w); }".to_string());
-    }
+    out.push_str(&encode_tags(api, one));
     out + "Ok(()) }\n"
+}
+
+fn decode_tags(api: &Api, one: &Struct) -> String {
+    if api.flexible_from.is_none() {
+        return String::new();
+    }
+    if one.fields.iter().all(|field| field.tag.is_none()) {
+        return "if flexible { r.get_tags(|_, _| Ok(false))?; }\n".to_string();
+    }
+    let mut out = String::from("if flexible { r.get_tags(|r, tag| match tag {\n");
+    for field in &one.fields {
+        let Some(tag) = field.tag else { continue };
+        let condition = field.versions.condition().map(|condition| format!("if {condition}")).unwrap_or_default();
+        let read = field.decode(api);
+        line(&mut out, format!("{tag} {condition} => {{ message.{} = {read}; Ok(true) }}", field.name));
+    }
+    out + "_ => Ok(false) })?; }\n"
+}
+
+fn encode_tags(api: &Api, one: &Struct) -> String {
+    if api.flexible_from.is_none() {
+        return String::new();
+    }
+    let mut tagged: Vec<_> = one.fields.iter().filter(|field| field.tag.is_some()).collect();
+    if tagged.is_empty() {
+        return "if flexible { w.put_uvarint(0); }\n".to_string();
+    }
+    tagged.sort_by_key(|field| field.tag);
+    let mut out = String::from("if flexible { let mut tags = TagWriter::default();\n");
+    for field in tagged {
+        let write = format!("tags.put({}, |w| {{ {} Ok(()) }})?;", field.tag.unwrap_or(0), field.encode(&one.name));
+        let only_when_set = format!("if {} {{ {write} }}", field.is_set());
+        line(&mut out, guarded(field.versions.condition(), &only_when_set));
+    }
+    out + "tags.finish(w); }\n"
 }
 
 /// Whole messages refuse a version that they do not have; both need to know whether it is a flexible one.

@@ -19,6 +19,7 @@ pub mod produce_view;
 mod sample;
 
 pub use api::ApiKey;
+pub use batch::{BatchBuilder, BatchError, BatchHeader, Codec, Record, RecordHeader};
 pub use codec::{DecodeError, EncodeError, Message, Reader, Request, Str, Writer};
 pub use error_code::ErrorCode;
 pub use frame::RequestHeader;

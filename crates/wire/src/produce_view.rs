@@ -74,7 +74,8 @@ impl ProduceView {
         let acks = cursor.i16()?;
         let timeout_ms = cursor.i32()?;
         let layout = cursor.topics(api_version)?;
-        let text = |range: Option<Range<usize>>| range.map(|range| str_of(&frame[range.clone()], range.start)).transpose();
+        let text =
+            |range: Option<Range<usize>>| range.map(|range| str_of(&frame[range.clone()], range.start)).transpose();
         let header = RequestHeader { api_key: 0, api_version, correlation_id, client_id: text(client_id)? };
         let transactional_id = text(transactional_id)?;
         let topics = split(frame, layout)?;
@@ -103,8 +104,10 @@ fn split(mut frame: BytesMut, layout: Vec<TopicLayout>) -> Result<Vec<TopicView>
     };
     let mut topics = Vec::with_capacity(layout.len());
     for topic in layout {
-        let partition = |(index, records): (i32, Option<Range<usize>>)| PartitionView { index, records: records.map(&mut cut) };
-        topics.push(TopicView { topic: topic.topic, partitions: topic.partitions.into_iter().map(partition).collect() });
+        let partition =
+            |(index, records): (i32, Option<Range<usize>>)| PartitionView { index, records: records.map(&mut cut) };
+        topics
+            .push(TopicView { topic: topic.topic, partitions: topic.partitions.into_iter().map(partition).collect() });
     }
     Ok(topics)
 }
@@ -247,13 +250,11 @@ mod tests {
         let data = |index, records: Option<&'static [u8]>| PartitionProduceData {
             index,
             records: records.map(Bytes::from_static),
-            ..Default::default()
         };
         let topic = |name: &'static str, byte, partition_data| TopicProduceData {
             name: if version < TOPIC_ID_FROM { Str::from(name) } else { Str::default() },
             topic_id: if version < TOPIC_ID_FROM { Uuid::ZERO } else { Uuid([byte; 16]) },
             partition_data,
-            ..Default::default()
         };
         ProduceRequest {
             transactional_id: Some(Str::from("tx")),
@@ -264,7 +265,6 @@ mod tests {
                 topic("empty", 2, vec![]),
                 topic("news", 3, vec![data(1, Some(b"")), data(2, Some(b"last"))]),
             ],
-            ..Default::default()
         }
     }
 
