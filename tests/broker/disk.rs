@@ -1,0 +1,133 @@
+//! A disk that is full is an answer, not a failure; and what is on the disk is Kafka's own format.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::broker::{Broker, Directory};
+use crate::support::frames::{LATEST, NO_SEQUENCE, batch, count_records};
+use crate::support::programs::{java, kcat, output_of, output_with_input, python};
+use crate::support::wait_for;
+
+const KAFKA_STORAGE_ERROR: i16 = 56;
+const SMALL_DISK_BYTES: u64 = 64 << 20;
+/// Four journal files of this size leave most of the small disk to the segments.
+const SMALL_JOURNAL: &str = "capek.journal.file.bytes=2097152";
+
+/// Needs root: it mounts a small file system.
+#[test]
+fn a_full_disk_refuses_produce_serves_reads_and_recovers_when_there_is_room() {
+    let directory = Directory::new();
+    let disk = SmallDisk::mount(directory.path());
+    let broker = Broker::start_in(directory, disk.path.join("data"), &[SMALL_JOURNAL]);
+    broker.create_topic("filling", 1);
+    let ballast = disk.path.join("ballast");
+    fs::write(&ballast, vec![1; SMALL_DISK_BYTES as usize / 2]).expect("there is room for the ballast");
+
+    let mut client = broker.client();
+    let value = vec![b'x'; 500 << 10];
+    let big = batch(&[&value], NO_SEQUENCE);
+    let mut confirmed = 0;
+    let refusal = loop {
+        let produced = client.produce("filling", 0, &big);
+        if produced.error != 0 {
+            break produced.error;
+        }
+        assert_eq!(produced.base_offset, confirmed);
+        confirmed += 1;
+        assert!(confirmed < 200, "the disk never fills");
+    };
+    assert_eq!(refusal, KAFKA_STORAGE_ERROR);
+    assert!(confirmed > 5, "only {confirmed} fitted");
+    assert_eq!(client.fetch("filling", 0, confirmed - 1).0, 0, "reads go on");
+    assert_eq!(client.list_offset("filling", 0, LATEST), (0, confirmed));
+
+    fs::remove_file(&ballast).expect("the ballast can be removed");
+    let produced = wait_for("produce works again", Duration::from_secs(30), || {
+        let produced = client.produce("filling", 0, &batch(&[b"room"], NO_SEQUENCE));
+        (produced.error == 0).then_some(produced)
+    });
+    assert_eq!(produced.base_offset, confirmed, "nothing was lost and nothing refused was kept");
+    let (error, high_watermark, batches) = client.fetch("filling", 0, confirmed);
+    assert_eq!((error, high_watermark, count_records(&batches)), (0, confirmed + 1, (1, confirmed + 1)));
+}
+
+/// Several segments, all codecs, an idempotent producer: DumpLogSegments finds every batch and every index entry valid.
+#[test]
+fn kafka_dump_log_reads_a_directory_of_ours() {
+    let mut broker = Broker::start();
+    broker.create_topic_with("dumped", 1, &[("segment.bytes", "1048576"), ("index.interval.bytes", "4096")]);
+    let value = "v".repeat(900);
+    let lines: String = (0..4000).map(|index| format!("{index}-{value}\n")).collect();
+    let arguments = ["-P", "-b", &broker.kafka(), "-t", "dumped", "-X", "batch.size=20000"];
+    output_with_input(kcat(&arguments), &lines);
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        output_of(python("kafka_client.py", &["produce", &broker.kafka(), "dumped", "20", codec]));
+    }
+    assert!(broker.terminate().success());
+
+    let partition = broker.data_dir.join("dumped-0");
+    let logs = files(&partition, "log");
+    assert!(logs.len() >= 4, "{logs:?}");
+    let mut records = 0;
+    for log in &logs {
+        let dump = dump(log, &["--deep-iteration"]);
+        assert!(!dump.contains("isvalid: false") && !dump.contains("Found"), "{dump}");
+        records += dump.lines().filter(|line| line.starts_with("| offset:")).count();
+    }
+    assert_eq!(records, 4080);
+    for index in files(&partition, "index").iter().chain(&files(&partition, "timeindex")) {
+        let dump = dump(index, &["--verify-index-only"]);
+        assert!(!dump.contains("Found") && !dump.to_lowercase().contains("mismatch"), "{dump}");
+    }
+    let indexed =
+        files(&partition, "index").into_iter().filter(|index| fs::metadata(index).is_ok_and(|file| file.len() > 0));
+    assert!(indexed.count() >= 3, "a segment that was rolled has an index");
+    let snapshots = files(&partition, "snapshot");
+    let last = snapshots.last().expect("a clean stop leaves a producer snapshot");
+    assert!(dump(last, &[]).contains("producerId: "), "{}", dump(last, &[]));
+}
+
+fn dump(file: &Path, more: &[&str]) -> String {
+    let file = file.to_str().expect("the path is ASCII");
+    output_of(java("org.apache.kafka.tools.DumpLogSegments", &[&["--files", file], more].concat()))
+}
+
+fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("the partition has a directory");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path());
+    let mut files: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    files.sort();
+    files
+}
+
+/// An ext4 in a file, mounted; unmounted when dropped.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(directory: &Path) -> SmallDisk {
+        let (image, path) = (directory.join("image"), directory.join("disk"));
+        fs::create_dir(&path).expect("the test's directory is writable");
+        let file = fs::File::create(&image).expect("the test's directory is writable");
+        file.set_len(SMALL_DISK_BYTES).expect("a sparse file");
+        must(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
+        must(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
+        SmallDisk { path }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the broker of a failed test may still run.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
+
+fn must(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?} (this test needs root): {}", String::from_utf8_lossy(&output.stderr));
+}
