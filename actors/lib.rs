@@ -1,1 +1,45 @@
-//! How it runs: the supervision tree.
+//! How it runs: everything that runs is an actor; everything that is decided is plain code of `capek-state` that an actor calls.
+//!
+//! ```text
+//! Broker                              starts top to bottom, stops bottom to top; a child's escalation ends the process
+//! ├── MetadataPublisher   permanent   applies committed records, publishes the image and its deltas
+//! ├── Controller          permanent   decides, commits to the metadata log; the quorum of one
+//! ├── Journal(data dir)   permanent   one thread for each data directory: gathers appends, syncs once, tells the partitions
+//! ├── ReplicaManager      permanent ── one_for_one, 3 restarts in 30 s each
+//! │     └── Partition       (orders-0, leader epoch 0)    transient: panic -> reopen the log, same epoch
+//! ├── Retention           permanent   moves log starts
+//! ├── Listener(name)      permanent ── Connection(#1) …   temporary: the client reconnects
+//! └── Http                permanent ── StreamSession(#1) …    temporary
+//! ```
+//!
+//! Arbiters: `control` has the managers and carries no data; `data-0…n` have Listeners, Connections and Partitions.
+//!
+//! In reading order: [`supervision`], [`broker`], [`listener`], [`connection`], [`requests`], [`routes`], [`partition`],
+//! [`journal`], [`replica_manager`], [`controller`], [`metadata_publisher`], [`retention`].
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+pub mod budget;
+pub mod census;
+mod clock;
+pub mod config;
+pub mod connection;
+pub mod controller;
+pub mod journal;
+pub mod listener;
+pub mod local;
+mod meta_log;
+pub mod metadata_publisher;
+pub mod metrics;
+pub mod partition;
+pub mod produce;
+pub mod producer_ids;
+mod random;
+pub mod replica_manager;
+pub mod requests;
+pub mod retention;
+pub mod routes;
+pub mod shared;
+pub mod supervision;
+pub mod topics;

@@ -1,0 +1,493 @@
+//! Broker: the root supervisor. It starts everything in order, stops it in the reverse order, and is where escalation ends.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message};
+use arc_swap::ArcSwap;
+use capek_log::{JournalOptions, LogId, LogSpec, OpenError, RealVfs};
+use capek_state::Refusal;
+use capek_state::cluster::{Command, Delta, Endpoint, Image, RegisterBroker, decide};
+use capek_wire::ids::{TopicId, Uuid};
+use log::{error, info, warn};
+use tokio::sync::oneshot;
+
+use crate::budget::MemoryBudget;
+use crate::census::{ActorEntry, Census, Chaos, bring_about};
+use crate::config::{BrokerConfig, ListenerConfig};
+use crate::controller::Controller;
+use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
+use crate::listener::{Drain, Listener};
+use crate::meta_log::{MetaLog, MetaLogError};
+use crate::metadata_publisher::MetadataPublisher;
+use crate::metrics::Metrics;
+use crate::replica_manager::{ApplyDelta, DataArbiter, DataDir, ReplicaManager, ReplicaManagerStart, StopReplicas};
+use crate::retention::Retention;
+use crate::routes::Routes;
+use crate::supervision::{ChildExited, ExitCause, ExitSignal};
+
+/// What every request may read: the published state of this broker.
+pub struct BrokerShared {
+    pub config: Arc<BrokerConfig>,
+    pub cluster_id: String,
+    pub image: Arc<ArcSwap<Image>>,
+    pub routes: Arc<Routes>,
+    pub controller: Addr<Controller>,
+    pub census: Census,
+    pub metrics: Metrics,
+    /// For frames: from their first byte until every partition has answered.
+    pub request_budget: MemoryBudget,
+    /// For what fetches hold until the client has taken it.
+    pub fetch_budget: MemoryBudget,
+    pub fetch_bytes_max: usize,
+    pub producer_ids: crate::producer_ids::ProducerIds,
+}
+
+/// Why a broker cannot start; each is a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    DataDirectory(#[from] OpenError),
+    #[error("{0}")]
+    MetaLog(#[from] MetaLogError),
+    #[error(
+        "listener {listener} cannot listen on {address}: {error}. Is another broker running there? Choose another address with --kafka HOST:PORT"
+    )]
+    Bind { listener: String, address: SocketAddr, error: std::io::Error },
+    #[error("the first metadata records were refused: {0}")]
+    Metadata(Refusal),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A broker that runs. Dropping it does not stop it; [`RunningBroker::stop`] does.
+pub struct RunningBroker {
+    pub shared: Arc<BrokerShared>,
+    /// Where each listener is bound, with its port.
+    pub bound: Vec<(String, Vec<SocketAddr>)>,
+    /// Whether the last stop was clean: nothing had to be replayed.
+    pub was_clean: bool,
+    listeners: Vec<Addr<Listener>>,
+    replica_manager: Addr<ReplicaManager>,
+    journals: Vec<JournalHandle>,
+    arbiters: Vec<Arbiter>,
+    broker: Addr<Broker>,
+    failed: oneshot::Receiver<String>,
+}
+
+/// How long connections may take to answer what they have begun, at a stop.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+
+/// The root of the tree.
+pub struct Broker {
+    failed: Option<oneshot::Sender<String>>,
+    is_stopping: bool,
+    entry: Arc<ActorEntry>,
+}
+
+/// The stop has begun: children may end.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stopping;
+
+impl Broker {
+    fn escalate(&mut self, reason: String) {
+        if self.is_stopping {
+            return;
+        }
+        error!("the broker stops: {reason}");
+        if let Some(failed) = self.failed.take() {
+            // Nobody listens only when the process is going down anyway.
+            let _ = failed.send(reason);
+        }
+    }
+}
+
+impl Actor for Broker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.entry.begin(1, Some(context.address().recipient()));
+    }
+}
+
+impl Handler<ChildExited<&'static str>> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited<&'static str>, _: &mut Self::Context) {
+        let what = match exited.cause {
+            ExitCause::Panicked => "panicked",
+            ExitCause::Stopped | ExitCause::Refresh => "stopped",
+        };
+        self.escalate(format!("{} {what}", exited.child));
+    }
+}
+
+impl Handler<JournalFailed> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, failed: JournalFailed, _: &mut Self::Context) {
+        self.escalate(format!("its data directory failed: {}", failed.reason));
+    }
+}
+
+impl Handler<Stopping> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, _: Stopping, _: &mut Self::Context) {
+        self.is_stopping = true;
+    }
+}
+
+impl Handler<Chaos> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, chaos: Chaos, _: &mut Self::Context) {
+        bring_about(chaos);
+    }
+}
+
+/// Starts a broker on the current actix system; ready to use when it returns.
+pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
+    let census = Census::default();
+    let (failed_sender, failed) = oneshot::channel();
+    let entry = census.enter("broker".to_string(), "broker");
+    let broker = Broker { failed: Some(failed_sender), is_stopping: false, entry }.start();
+
+    let opened = open_data(&config)?;
+    let sockets = match bind_all(&config.listeners) {
+        Ok(sockets) => sockets,
+        Err(error) => {
+            close_unused(opened.dirs);
+            return Err(error);
+        }
+    };
+    let config = Arc::new(with_bound_ports(config, &sockets));
+    let bound = sockets.iter().map(|(name, sockets)| (name.clone(), addresses(sockets))).collect();
+    let (image, delta, meta_log) = register(&config, opened.meta_log, opened.image, opened.delta)?;
+    let cluster_id = image.cluster_id().unwrap_or_default().to_string();
+
+    let routes = Arc::new(Routes::default());
+    let (arbiters, data_arbiters) = start_arbiters(config.data_arbiter_count()).await;
+    let mut dirs = Vec::new();
+    let mut found = HashMap::new();
+    for (index, dir) in opened.dirs.into_iter().enumerate() {
+        let path = format!("broker/journal:{index}");
+        census.enter(path, "journal").begin(1, None);
+        let (handle, _thread) = journal::start(dir.engine, broker.clone().recipient());
+        remove_strays(&handle, &dir.logs, &image).await;
+        for log in &dir.logs {
+            found.insert((log.topic_id, log.partition), index);
+        }
+        dirs.push(DataDir { journal: handle, replicas: 0 });
+    }
+    let journals: Vec<_> = dirs.iter().map(|dir| dir.journal.clone()).collect();
+    let exit = |name: &'static str| ExitSignal::new(broker.clone().recipient(), name, 1);
+    let replica_manager = ReplicaManager::new(ReplicaManagerStart {
+        config: config.clone(),
+        routes: routes.clone(),
+        census: census.clone(),
+        arbiters: data_arbiters.clone(),
+        dirs,
+        found,
+        entry: census.enter("broker/replica-manager".to_string(), "replica-manager"),
+        exit: exit("replica-manager"),
+    })
+    .start();
+    let image = Arc::new(image);
+    let applied = replica_manager.send(ApplyDelta { image: image.clone(), delta: Arc::new(delta) }).await;
+    applied.map_err(|error| StartError::Io(std::io::Error::other(error)))?;
+    let published = Arc::new(ArcSwap::new(image.clone()));
+    let publisher = MetadataPublisher::new(
+        published.clone(),
+        replica_manager.clone(),
+        census.enter("broker/metadata-publisher".to_string(), "metadata-publisher"),
+        exit("metadata-publisher"),
+    )
+    .start();
+    let controller = Controller::new(
+        meta_log,
+        Image::clone(&image),
+        publisher,
+        census.enter("broker/controller".to_string(), "controller"),
+        exit("controller"),
+    )
+    .start();
+    Retention::new(
+        routes.clone(),
+        config.retention_check_interval,
+        census.enter("broker/retention".to_string(), "retention"),
+        exit("retention"),
+    )
+    .start();
+    let shared = Arc::new(BrokerShared {
+        cluster_id,
+        image: published,
+        routes,
+        controller,
+        census: census.clone(),
+        metrics: Metrics::default(),
+        // Half each: what slow consumers hold must not keep producers out.
+        request_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
+        fetch_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
+        fetch_bytes_max: config.fetch_bytes_max,
+        producer_ids: Default::default(),
+        config: config.clone(),
+    });
+    let listeners = start_listeners(&shared, sockets, &data_arbiters, &broker);
+    info!("node {} of cluster {} is ready", config.node_id, shared.cluster_id);
+    Ok(RunningBroker {
+        shared,
+        bound,
+        was_clean: opened.was_clean,
+        listeners,
+        replica_manager,
+        journals,
+        arbiters,
+        broker,
+        failed,
+    })
+}
+
+impl RunningBroker {
+    /// Why the broker cannot go on; pending while it can.
+    pub async fn failed(&mut self) -> String {
+        match (&mut self.failed).await {
+            Ok(reason) => reason,
+            Err(_) => "its root actor is gone".to_string(),
+        }
+    }
+
+    /// Stops bottom to top: connections answer what they have begun, replicas stop, journals are closed with the clean mark.
+    pub async fn stop(self) -> Result<(), String> {
+        self.broker.do_send(Stopping);
+        for listener in &self.listeners {
+            // An error says that it is gone already.
+            let _ = listener.send(Drain { grace: DRAIN_GRACE }).await;
+        }
+        let _ = self.replica_manager.send(StopReplicas).await;
+        let mut closed = Ok(());
+        for journal in &self.journals {
+            closed = closed.and(journal.close().await);
+        }
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        closed
+    }
+}
+
+struct OpenedDir {
+    engine: capek_log::Journal,
+    logs: Vec<LogId>,
+}
+
+struct Opened {
+    dirs: Vec<OpenedDir>,
+    meta_log: MetaLog,
+    image: Image,
+    delta: Delta,
+    was_clean: bool,
+}
+
+/// Opens (and if need be recovers) every data directory, and replays the metadata log.
+fn open_data(config: &BrokerConfig) -> Result<Opened, StartError> {
+    let vfs = Arc::new(RealVfs::default());
+    let first = &config.data_dirs[0];
+    let known = config.data_dirs.iter().find_map(|dir| cluster_id_of(dir));
+    let cluster_id = config.cluster_id.clone().or(known).unwrap_or_else(|| Uuid(crate::random::bytes()).to_string());
+    let mut dirs = Vec::new();
+    let mut was_clean = true;
+    for path in &config.data_dirs {
+        let options = JournalOptions {
+            node_id: config.node_id,
+            cluster_id: cluster_id.clone(),
+            file_bytes: config.journal_file_bytes,
+            ..JournalOptions::new(path.clone())
+        };
+        let (engine, recovery) = capek_log::Journal::open(vfs.clone(), options)?;
+        was_clean &= recovery.clean;
+        for log in recovery.logs.iter().filter(|log| log.damaged.is_some()) {
+            let reason = log.damaged.as_deref().unwrap_or_default();
+            error!("{}-{} is damaged: {reason}", log.id.topic, log.id.partition);
+        }
+        if !recovery.clean {
+            info!("{}: recovered, {} journal entries replayed", path.display(), recovery.replayed_entries);
+        }
+        dirs.push(OpenedDir { engine, logs: recovery.logs.into_iter().map(|log| log.id).collect() });
+    }
+    let (mut meta_log, records) = MetaLog::open(&first.join("__cluster"))?;
+    let mut image = Image::default();
+    let mut delta = Delta::default();
+    for record in &records {
+        image.apply_into(record, &mut delta);
+    }
+    if records.is_empty() {
+        change(&mut meta_log, &mut image, &mut delta, &Command::CreateCluster { cluster_id })?;
+    }
+    Ok(Opened { dirs, meta_log, image, delta, was_clean })
+}
+
+/// The cluster that a directory belongs to, if it was used before; `Journal::open` checks the file in full.
+fn cluster_id_of(dir: &Path) -> Option<String> {
+    let properties = std::fs::read_to_string(dir.join("meta.properties")).ok()?;
+    properties.lines().find_map(|line| line.strip_prefix("cluster.id=")).map(|id| id.trim().to_string())
+}
+
+/// A change of metadata before there is a controller to ask.
+fn change(log: &mut MetaLog, image: &mut Image, delta: &mut Delta, command: &Command) -> Result<(), StartError> {
+    let decision = decide(image, command).map_err(StartError::Metadata)?;
+    log.append(&decision.records)?;
+    for record in &decision.records {
+        image.apply_into(record, delta);
+    }
+    Ok(())
+}
+
+/// This process is the broker of this id from now on, with these listeners.
+fn register(
+    config: &BrokerConfig,
+    mut meta_log: MetaLog,
+    mut image: Image,
+    mut delta: Delta,
+) -> Result<(Image, Delta, MetaLog), StartError> {
+    let endpoint = |listener: &ListenerConfig| Endpoint {
+        name: listener.name.clone(),
+        protocol: listener.protocol.clone(),
+        host: listener.advertised_host.clone(),
+        port: listener.advertised_port,
+    };
+    let command = Command::RegisterBroker(RegisterBroker {
+        broker: config.node_id,
+        incarnation: Uuid(crate::random::bytes()),
+        listeners: config.listeners.iter().map(endpoint).collect(),
+        rack: config.rack.clone(),
+        dirs: Vec::new(),
+        fenced: false,
+        previous_is_gone: true, // the lock of the data directory says so
+    });
+    change(&mut meta_log, &mut image, &mut delta, &command)?;
+    Ok((image, delta, meta_log))
+}
+
+/// A topic was deleted, and the process ended before its directories were: finish that.
+async fn remove_strays(journal: &JournalHandle, logs: &[LogId], image: &Image) {
+    let is_known = |log: &&LogId| image.partition(log.topic_id, log.partition).is_some();
+    let strays: Vec<_> = logs.iter().filter(|log| !is_known(log)).cloned().collect();
+    if strays.is_empty() {
+        return;
+    }
+    warn!("deleting {} partition directories whose topic is gone", strays.len());
+    let specs = strays.into_iter().map(|id| LogSpec { id, config: Default::default() }).collect();
+    for log in journal.create(specs).await.into_iter().flatten() {
+        journal.delete(&log).await;
+    }
+}
+
+/// The start fails after the directories were opened: they were not changed, so the clean mark comes back.
+fn close_unused(dirs: Vec<OpenedDir>) {
+    for dir in dirs {
+        if let Err(error) = dir.engine.close() {
+            warn!("a data directory was not closed cleanly: {error}");
+        }
+    }
+}
+
+async fn start_arbiters(count: usize) -> (Vec<Arbiter>, Vec<DataArbiter>) {
+    let mut arbiters = Vec::new();
+    let mut data_arbiters = Vec::new();
+    for _ in 0..count {
+        let arbiter = Arbiter::new();
+        let handle = arbiter.handle();
+        let dispatcher = RoundDispatcher::start_in_arbiter(&handle, |_| RoundDispatcher::default());
+        data_arbiters.push(DataArbiter { handle, dispatcher });
+        arbiters.push(arbiter);
+    }
+    (arbiters, data_arbiters)
+}
+
+type Bound = Vec<(String, Vec<std::net::TcpListener>)>;
+
+const BACKLOG: i32 = 1024;
+
+fn bind_all(listeners: &[ListenerConfig]) -> Result<Bound, StartError> {
+    let mut bound = Vec::new();
+    for listener in listeners {
+        let mut sockets = Vec::new();
+        let mut port = None;
+        for address in &listener.bind {
+            // Both families of `localhost` share the port that the first was given.
+            let address = SocketAddr::new(address.ip(), port.filter(|_| address.port() == 0).unwrap_or(address.port()));
+            match bind(address) {
+                Ok(socket) => {
+                    port = socket.local_addr().ok().map(|address| address.port());
+                    sockets.push(socket);
+                }
+                // A machine without IPv6 has no ::1, and that is no reason not to start.
+                Err(error) if !sockets.is_empty() && error.kind() != std::io::ErrorKind::AddrInUse => {
+                    info!("listener {} does without {address}: {error}", listener.name);
+                }
+                Err(error) => return Err(StartError::Bind { listener: listener.name.clone(), address, error }),
+            }
+        }
+        bound.push((listener.name.clone(), sockets));
+    }
+    Ok(bound)
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn addresses(sockets: &[std::net::TcpListener]) -> Vec<SocketAddr> {
+    sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+}
+
+/// A listener on port 0 advertises the port that it was given.
+fn with_bound_ports(mut config: BrokerConfig, sockets: &Bound) -> BrokerConfig {
+    for (listener, (_, sockets)) in config.listeners.iter_mut().zip(sockets) {
+        if listener.advertised_port == 0 {
+            listener.advertised_port = addresses(sockets).first().map_or(0, SocketAddr::port);
+        }
+    }
+    config
+}
+
+fn start_listeners(
+    shared: &Arc<BrokerShared>,
+    sockets: Bound,
+    arbiters: &[DataArbiter],
+    broker: &Addr<Broker>,
+) -> Vec<Addr<Listener>> {
+    let mut listeners = Vec::new();
+    for (config, (name, sockets)) in shared.config.listeners.iter().zip(sockets) {
+        let shared = shared.clone();
+        let config = Arc::new(config.clone());
+        let arbiters = arbiters.to_vec();
+        let entry = shared.census.enter(format!("broker/listener:{name}"), "listener");
+        let exit = ExitSignal::new(broker.clone().recipient(), "listener", 1);
+        let home = arbiters[0].handle.clone();
+        listeners.push(Listener::start_in_arbiter(&home, move |_| {
+            let register = |socket| {
+                tokio::net::TcpListener::from_std(socket).expect("a bound socket can be registered with its arbiter")
+            };
+            let sockets = sockets.into_iter().map(register).collect();
+            Listener::new(shared, config, sockets, arbiters, entry, exit)
+        }));
+    }
+    listeners
+}
+
+/// The topic id and partition of a log, as the found table keys them.
+pub type LogKey = (TopicId, i32);

@@ -1,0 +1,74 @@
+//! What the actors need to know of the configuration; `src/config` makes it from flags, environment and file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The static configuration of one broker.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    pub node_id: i32,
+    /// None: what the data directory says, or a new one.
+    pub cluster_id: Option<String>,
+    /// At least one.
+    pub data_dirs: Vec<PathBuf>,
+    /// At least one.
+    pub listeners: Vec<ListenerConfig>,
+    /// Where HTTP is reached, for those who ask where everything listens.
+    pub rack: Option<String>,
+    /// Every broker configuration that was set, by Kafka's name: what topics without one of their own fall back on, and what
+    /// DescribeConfigs shows as static.
+    pub properties: BTreeMap<String, String>,
+    /// Requests, answers and what waits for the disk, together.
+    pub memory_budget_bytes: usize,
+    /// `max.connections`.
+    pub connections_max: usize,
+    /// `max.connections.per.ip`.
+    pub connections_per_ip_max: usize,
+    /// `connections.max.idle.ms`.
+    pub connection_idle_max: Duration,
+    /// `socket.request.max.bytes`.
+    pub frame_bytes_max: usize,
+    /// `fetch.max.bytes`.
+    pub fetch_bytes_max: usize,
+    /// `capek.journal.file.bytes`.
+    pub journal_file_bytes: u64,
+    /// `capek.restart.max`.
+    pub restarts_max: usize,
+    /// `capek.restart.period.ms`.
+    pub restart_period: Duration,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `auto.create.topics.enable`.
+    pub auto_create_topics: bool,
+    /// `delete.topic.enable`.
+    pub delete_topics: bool,
+    /// `capek.chaos`.
+    pub chaos: bool,
+    /// How many arbiters carry data; 0: one up to four cores, then one for each two.
+    pub data_arbiters: usize,
+}
+
+/// A named listener that serves Kafka's protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    pub name: String,
+    pub protocol: String,
+    /// Where to bind. The first must succeed; of the others (`localhost`'s second family) one may be missing.
+    pub bind: Vec<SocketAddr>,
+    pub advertised_host: String,
+    /// 0: the port that was bound.
+    pub advertised_port: u16,
+}
+
+impl BrokerConfig {
+    pub fn data_arbiter_count(&self) -> usize {
+        if self.data_arbiters > 0 {
+            return self.data_arbiters;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Waking a parked thread costs more than one core's worth of small requests saves.
+        if cores <= 4 { 1 } else { cores / 2 }
+    }
+}

@@ -1,0 +1,515 @@
+//! Connection: one Kafka client. Frames in, responses out in request order.
+//!
+//! The actor's mailbox carries control only (close, chaos). The socket is turned by [`SocketLoop`], a future that lives on the
+//! actor's context: it reads what is there, starts every whole frame without waiting for earlier answers, and writes
+//! whatever prefix of the answers is complete. Appends and their completions pass no mailbox of this actor.
+//!
+//! What bounds it: a frame is paid for from the [`MemoryBudget`] before its body is read; at most [`IN_FLIGHT_MAX`] requests
+//! are open; and nothing is read while more than [`UNSENT_BYTES_MAX`] wait for a slow client to take them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
+use atomic_waker::AtomicWaker;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use log::{debug, info, warn};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tokio_util::io::poll_read_buf;
+
+use crate::budget::{BudgetPermit, MemoryBudget};
+use crate::census::{ActorEntry, Chaos, bring_about};
+use crate::requests::{self, Dispatch, PendingResponse, RequestContext, Response};
+use crate::supervision::ExitSignal;
+
+/// Requests of one connection that are open at a time.
+pub const IN_FLIGHT_MAX: usize = 1024;
+/// Answers that wait for a slow client; beyond it nothing more is read from it.
+pub const UNSENT_BYTES_MAX: usize = 1 << 20;
+/// The first request is ApiVersions, or at most a Metadata: what is larger is not a client.
+pub const FIRST_FRAME_BYTES_MAX: usize = 64 << 10;
+/// A socket that has not sent one whole request by then is closed.
+pub const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// A frame that has begun must be whole by then, whatever its size.
+pub const FRAME_DEADLINE: Duration = Duration::from_secs(60);
+const READ_BYTES: usize = 64 << 10;
+/// A frame longer than this is read exactly to its end, into a buffer of its own size.
+const LARGE_FRAME_BYTES: usize = 32 << 10;
+const TICK: Duration = Duration::from_secs(1);
+/// How often a busy socket is turned before others on its arbiter get their turn.
+const TURNS_MAX: usize = 8;
+const WRITE_SLICES_MAX: usize = 64;
+/// A chunk below this is copied next to its neighbours: a system call's slice costs more.
+const COPY_BYTES_MAX: usize = 4 << 10;
+
+/// Close the connection: the listener stops, or an operator asks.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Close {
+    /// Answer what is in flight first.
+    pub drain: bool,
+}
+
+pub struct Connection {
+    stream: TcpStream,
+    context: Rc<RequestContext>,
+    limits: ConnectionLimits,
+    budget: MemoryBudget,
+    entry: Arc<ActorEntry>,
+    input: BytesMut,
+    /// Waits for the budget to allow a frame of so many bytes.
+    waiting_permit: Option<Pin<Box<dyn Future<Output = BudgetPermit>>>>,
+    /// Paid for, and perhaps not yet whole in `input`.
+    frame: Option<(usize, BudgetPermit)>,
+    frame_began: Option<Instant>,
+    in_flight: VecDeque<InFlight>,
+    output: Output,
+    waker: Arc<AtomicWaker>,
+    tick: Pin<Box<Sleep>>,
+    opened: Instant,
+    last_active: Instant,
+    requests_count: u64,
+    is_draining: bool,
+    has_read_all: bool,
+    _exit: ExitSignal<u64>,
+}
+
+/// What the broker's configuration says of every connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    pub frame_bytes_max: usize,
+    pub idle_max: Duration,
+}
+
+/// What a new connection begins with.
+pub struct ConnectionStart {
+    pub stream: TcpStream,
+    pub context: RequestContext,
+    pub limits: ConnectionLimits,
+    pub budget: MemoryBudget,
+    pub entry: Arc<ActorEntry>,
+    pub exit: ExitSignal<u64>,
+}
+
+enum InFlight {
+    Ready(Response),
+    Produce(PendingResponse),
+    Task(TaskSlot),
+}
+
+type TaskSlot = Rc<RefCell<Option<Result<Response, String>>>>;
+
+impl Connection {
+    pub fn new(start: ConnectionStart) -> Self {
+        let now = Instant::now();
+        Self {
+            stream: start.stream,
+            waker: start.context.waker.clone(),
+            context: Rc::new(start.context),
+            limits: start.limits,
+            budget: start.budget,
+            entry: start.entry,
+            input: BytesMut::new(),
+            waiting_permit: None,
+            frame: None,
+            frame_began: None,
+            in_flight: VecDeque::new(),
+            output: Output::default(),
+            tick: Box::pin(tokio::time::sleep(TICK)),
+            opened: now,
+            last_active: now,
+            requests_count: 0,
+            is_draining: false,
+            has_read_all: false,
+            _exit: start.exit,
+        }
+    }
+
+    /// Turns the socket until nothing moves; ready with the reason when the connection is over.
+    fn turn(&mut self, task: &mut TaskContext<'_>) -> Poll<String> {
+        self.waker.register(task.waker());
+        for _ in 0..TURNS_MAX {
+            let mut has_moved = match self.collect_responses() {
+                Ok(has_moved) => has_moved,
+                Err(reason) => return Poll::Ready(reason),
+            };
+            match self.write(task) {
+                Ok(wrote) => has_moved |= wrote,
+                Err(error) => return Poll::Ready(format!("write failed: {error}")),
+            }
+            if self.may_read() {
+                match self.process_frames(task) {
+                    Ok(processed) => has_moved |= processed,
+                    Err(reason) => return Poll::Ready(reason),
+                }
+            }
+            if self.may_read() && self.waiting_permit.is_none() {
+                match self.read(task) {
+                    Ok(read) => has_moved |= read,
+                    Err(error) => return Poll::Ready(format!("read failed: {error}")),
+                }
+            }
+            if (self.is_draining || self.has_read_all) && self.in_flight.is_empty() && self.output.is_empty() {
+                return Poll::Ready(if self.has_read_all { "closed by the client" } else { "drained" }.to_string());
+            }
+            if !has_moved {
+                return self.check_deadlines(task);
+            }
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn may_read(&self) -> bool {
+        !self.is_draining
+            && !self.has_read_all
+            && self.in_flight.len() < IN_FLIGHT_MAX
+            && self.output.len_bytes < UNSENT_BYTES_MAX
+    }
+
+    /// Moves the complete head of the queue to the output, in request order.
+    fn collect_responses(&mut self) -> Result<bool, String> {
+        let mut has_moved = false;
+        while self.output.len_bytes < UNSENT_BYTES_MAX {
+            let response = match self.in_flight.front() {
+                Some(InFlight::Ready(_)) => {
+                    let Some(InFlight::Ready(response)) = self.in_flight.pop_front() else { break };
+                    response
+                }
+                Some(InFlight::Produce(pending)) if pending.is_complete() => {
+                    let Some(InFlight::Produce(pending)) = self.in_flight.pop_front() else { break };
+                    pending.into_response(&self.context)?
+                }
+                Some(InFlight::Task(slot)) if slot.borrow().is_some() => {
+                    let outcome = slot.borrow_mut().take();
+                    self.in_flight.pop_front();
+                    outcome.unwrap_or_else(|| Err("the request has no outcome".to_string()))?
+                }
+                _ => break,
+            };
+            self.output.push(response);
+            has_moved = true;
+        }
+        Ok(has_moved)
+    }
+
+    fn write(&mut self, task: &mut TaskContext<'_>) -> std::io::Result<bool> {
+        let mut has_moved = false;
+        while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let count = self.output.slices(&mut slices);
+            match Pin::new(&mut self.stream).poll_write_vectored(task, &slices[..count]) {
+                Poll::Ready(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => {
+                    self.output.advance(written);
+                    self.last_active = Instant::now();
+                    has_moved = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        Ok(has_moved)
+    }
+
+    fn read(&mut self, task: &mut TaskContext<'_>) -> std::io::Result<bool> {
+        let wanted = match &self.frame {
+            // Exactly to the end of a large frame: its buffer then belongs to nobody else.
+            Some((size, _)) if *size > LARGE_FRAME_BYTES => size.saturating_sub(self.input.len()),
+            _ => READ_BYTES,
+        };
+        if wanted == 0 {
+            return Ok(false);
+        }
+        // Grow with what arrives: a length that is only claimed must not cost its memory.
+        self.input.reserve(wanted.min(READ_BYTES.max(self.input.len())));
+        let mut room = (&mut self.input).limit(wanted);
+        match poll_read_buf(Pin::new(&mut self.stream), task, &mut room) {
+            Poll::Ready(Ok(0)) => {
+                self.has_read_all = true;
+                Ok(true)
+            }
+            Poll::Ready(Ok(_)) => {
+                self.last_active = Instant::now();
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Starts every whole frame in the input.
+    fn process_frames(&mut self, task: &mut TaskContext<'_>) -> Result<bool, String> {
+        let mut has_moved = false;
+        while self.may_read() {
+            if self.frame.is_none() {
+                let Some(size) = self.frame_size()? else { break };
+                match self.pay_for(size, task) {
+                    Some(permit) => self.frame = Some((size, permit)),
+                    None => break,
+                }
+            }
+            let Some((size, _)) = &self.frame else { break };
+            if self.input.len() < *size {
+                break;
+            }
+            let frame = self.input.split_to(*size);
+            let permit = self.frame.take().map(|(_, permit)| permit);
+            self.frame_began = None;
+            self.requests_count += 1;
+            self.start(frame, permit)?;
+            has_moved = true;
+        }
+        Ok(has_moved)
+    }
+
+    /// Takes the four bytes of the next frame's size off the input.
+    fn frame_size(&mut self) -> Result<Option<usize>, String> {
+        if self.waiting_permit.is_none() && self.input.is_empty() {
+            self.frame_began = None;
+            return Ok(None);
+        }
+        self.frame_began.get_or_insert_with(Instant::now);
+        let Some(head) = self.input.first_chunk::<4>() else { return Ok(None) };
+        let claimed = i32::from_be_bytes(*head);
+        let max = if self.requests_count == 0 {
+            FIRST_FRAME_BYTES_MAX.min(self.limits.frame_bytes_max)
+        } else {
+            self.limits.frame_bytes_max
+        };
+        let size = usize::try_from(claimed).ok().filter(|size| (1..=max).contains(size));
+        let Some(size) = size else {
+            return Err(format!("a frame claims {claimed} bytes; the limit here is {max}"));
+        };
+        Ok(Some(size))
+    }
+
+    /// A permit for the frame, which takes its size off the input; None while the budget has no room.
+    fn pay_for(&mut self, size: usize, task: &mut TaskContext<'_>) -> Option<BudgetPermit> {
+        let permit = match &mut self.waiting_permit {
+            Some(waiting) => match waiting.as_mut().poll(task) {
+                Poll::Ready(permit) => permit,
+                Poll::Pending => return None,
+            },
+            None => match self.budget.try_acquire(size) {
+                Some(permit) => permit,
+                None => {
+                    let budget = self.budget.clone();
+                    let mut waiting = Box::pin(async move { budget.acquire(size).await });
+                    // Poll once, so that the semaphore knows this task.
+                    match waiting.as_mut().poll(task) {
+                        Poll::Ready(permit) => permit,
+                        Poll::Pending => {
+                            self.waiting_permit = Some(waiting);
+                            return None;
+                        }
+                    }
+                }
+            },
+        };
+        self.waiting_permit = None;
+        self.input.advance(4);
+        Some(permit)
+    }
+
+    fn start(&mut self, frame: BytesMut, permit: Option<BudgetPermit>) -> Result<(), String> {
+        match requests::dispatch(&self.context, frame, permit) {
+            Dispatch::Ready(response) => self.in_flight.push_back(InFlight::Ready(response)),
+            Dispatch::Produce(pending) => self.in_flight.push_back(InFlight::Produce(pending)),
+            Dispatch::Later(request) => {
+                let slot = TaskSlot::default();
+                self.in_flight.push_back(InFlight::Task(slot.clone()));
+                let waker = self.waker.clone();
+                actix_rt::spawn(run_request(slot, waker, request));
+            }
+            Dispatch::Close(reason) => return Err(reason),
+        }
+        Ok(())
+    }
+
+    fn check_deadlines(&mut self, task: &mut TaskContext<'_>) -> Poll<String> {
+        while self.tick.as_mut().poll(task).is_ready() {
+            let now = Instant::now();
+            if self.requests_count == 0 && now.duration_since(self.opened) > FIRST_REQUEST_DEADLINE {
+                return Poll::Ready("no whole request within the deadline".to_string());
+            }
+            if self.frame_began.is_some_and(|began| now.duration_since(began) > FRAME_DEADLINE)
+                && self.waiting_permit.is_none()
+            {
+                return Poll::Ready("a frame was not whole within the deadline".to_string());
+            }
+            if self.in_flight.is_empty() && now.duration_since(self.last_active) > self.limits.idle_max {
+                return Poll::Ready("idle for too long".to_string());
+            }
+            self.time_out_produces(now);
+            self.entry.parked.store(self.in_flight.len() as u64, std::sync::atomic::Ordering::Relaxed);
+            let held = self.input.len() + self.output.len_bytes;
+            self.entry.bytes_held.store(held as u64, std::sync::atomic::Ordering::Relaxed);
+            self.tick.as_mut().reset((now + TICK).into());
+            if matches!(self.in_flight.front(), Some(InFlight::Produce(pending)) if pending.is_complete()) {
+                task.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+
+    fn time_out_produces(&mut self, now: Instant) {
+        for in_flight in &mut self.in_flight {
+            if let InFlight::Produce(pending) = in_flight {
+                pending.time_out(now);
+            }
+        }
+    }
+}
+
+/// Runs a request that must wait for something, and wakes the socket when it has its answer. A panic in it closes this
+/// connection only.
+async fn run_request(slot: TaskSlot, waker: Arc<AtomicWaker>, request: requests::LaterResponse) {
+    struct WakeOnDrop(TaskSlot, Arc<AtomicWaker>);
+    impl Drop for WakeOnDrop {
+        fn drop(&mut self) {
+            self.0.borrow_mut().get_or_insert_with(|| Err("a request handler panicked".to_string()));
+            self.1.wake();
+        }
+    }
+    let guard = WakeOnDrop(slot, waker);
+    let outcome = request.await;
+    *guard.0.borrow_mut() = Some(outcome);
+}
+
+/// What waits to be written: small answers share a buffer, large chunks are kept as they came.
+#[derive(Default)]
+struct Output {
+    chunks: VecDeque<Bytes>,
+    tail: BytesMut,
+    len_bytes: usize,
+    written: u64,
+    pushed: u64,
+    /// Budget that is given back when so many bytes are written.
+    permits: VecDeque<(u64, BudgetPermit)>,
+}
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.len_bytes == 0
+    }
+
+    fn push(&mut self, response: Response) {
+        for chunk in response.chunks {
+            self.len_bytes += chunk.len();
+            self.pushed += chunk.len() as u64;
+            if chunk.len() < COPY_BYTES_MAX {
+                self.tail.extend_from_slice(&chunk);
+            } else {
+                self.seal_tail();
+                self.chunks.push_back(chunk);
+            }
+        }
+        if let Some(permit) = response.permit {
+            self.permits.push_back((self.pushed, permit));
+        }
+    }
+
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
+        }
+    }
+
+    fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.seal_tail();
+        let count = self.chunks.len().min(slices.len());
+        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            *slice = IoSlice::new(chunk);
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.len_bytes -= count;
+        self.written += count as u64;
+        while count > 0 {
+            let Some(front) = self.chunks.front_mut() else { break };
+            if front.len() > count {
+                front.advance(count);
+                break;
+            }
+            count -= front.len();
+            self.chunks.pop_front();
+        }
+        while self.permits.front().is_some_and(|&(end, _)| end <= self.written) {
+            self.permits.pop_front();
+        }
+    }
+}
+
+/// Polled by actix whenever the connection's task wakes.
+struct SocketLoop;
+
+impl ActorFuture<Connection> for SocketLoop {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        connection: &mut Connection,
+        context: &mut Context<Connection>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        match connection.turn(task) {
+            Poll::Ready(reason) => {
+                let peer = connection.context.peer;
+                if connection.requests_count == 0 && !connection.has_read_all {
+                    info!("{peer}: connection closed: {reason}");
+                } else {
+                    debug!("{peer}: connection closed after {} requests: {reason}", connection.requests_count);
+                }
+                context.stop();
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Actor for Connection {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.entry.begin(1, Some(context.address().recipient()));
+        if let Err(error) = self.stream.set_nodelay(true) {
+            warn!("{}: cannot set TCP_NODELAY: {error}", self.context.peer);
+        }
+        context.spawn(SocketLoop);
+    }
+}
+
+impl Handler<Close> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, close: Close, context: &mut Self::Context) {
+        self.is_draining = true;
+        if close.drain {
+            self.waker.wake();
+        } else {
+            context.stop();
+        }
+    }
+}
+
+impl Handler<Chaos> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, chaos: Chaos, _: &mut Self::Context) {
+        bring_about(chaos);
+    }
+}

@@ -1,0 +1,69 @@
+//! MetadataPublisher: applies committed records to the image, publishes it, and hands what changed to the managers.
+
+use std::sync::Arc;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
+use arc_swap::ArcSwap;
+use capek_state::cluster::{Delta, Image, Record};
+
+use crate::census::{ActorEntry, Chaos, bring_about};
+use crate::replica_manager::{ApplyDelta, ReplicaManager};
+use crate::supervision::ExitSignal;
+
+/// These records are committed, in this order. Answered when this broker's replicas have followed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Committed(pub Vec<Record>);
+
+pub struct MetadataPublisher {
+    image: Arc<ArcSwap<Image>>,
+    replica_manager: Addr<ReplicaManager>,
+    entry: Arc<ActorEntry>,
+    _exit: ExitSignal<&'static str>,
+}
+
+impl MetadataPublisher {
+    pub fn new(
+        image: Arc<ArcSwap<Image>>,
+        replica_manager: Addr<ReplicaManager>,
+        entry: Arc<ActorEntry>,
+        exit: ExitSignal<&'static str>,
+    ) -> Self {
+        Self { image, replica_manager, entry, _exit: exit }
+    }
+}
+
+impl Actor for MetadataPublisher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.entry.begin(1, Some(context.address().recipient()));
+    }
+}
+
+impl Handler<Committed> for MetadataPublisher {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, committed: Committed, _: &mut Self::Context) -> Self::Result {
+        let mut image = Image::clone(&self.image.load());
+        let mut delta = Delta::default();
+        for record in &committed.0 {
+            image.apply_into(record, &mut delta);
+        }
+        let image = Arc::new(image);
+        self.image.store(image.clone());
+        let applied = self.replica_manager.send(ApplyDelta { image, delta: Arc::new(delta) });
+        Box::pin(async move {
+            // An error says that the manager stops, and the broker with it.
+            let _ = applied.await;
+        })
+    }
+}
+
+impl Handler<Chaos> for MetadataPublisher {
+    type Result = ();
+
+    fn handle(&mut self, chaos: Chaos, _: &mut Self::Context) {
+        bring_about(chaos);
+    }
+}

@@ -1,0 +1,135 @@
+//! Metadata (key 3, versions 0–13): brokers, topics and their leaders, on the listener that the client came in on.
+//!
+//! A topic that is asked for by name and does not exist is created, when both the client and the broker allow it; the answer
+//! waits for its leaders, which spares the client a retry.
+
+use std::rc::Rc;
+
+use capek_state::cluster::{Image, Partition, Topic};
+use capek_wire::codec::Str;
+use capek_wire::error_code::ErrorCode;
+use capek_wire::ids::{TopicId, Uuid, topic_name_problem};
+use capek_wire::messages::metadata::{
+    MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use capek_wire::messages::{MetadataRequest, MetadataResponse};
+
+use super::{RequestContext, authorized};
+use crate::topics;
+
+pub async fn answer(context: Rc<RequestContext>, request: MetadataRequest, version: i16) -> MetadataResponse {
+    let wants_operations = request.include_topic_authorized_operations;
+    // Version 0 has no null: an empty list asks for all.
+    let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    let mut topics = Vec::new();
+    match asked {
+        None => topics.extend(context.broker.image.load().topics().map(|topic| describe(&context, topic))),
+        Some(asked) => {
+            let may_create = version < 4 || request.allow_auto_topic_creation;
+            for topic in asked {
+                topics.push(look_up(&context, topic, may_create).await);
+            }
+        }
+    }
+    if wants_operations {
+        for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            topic.topic_authorized_operations = authorized::TOPIC_OPERATIONS;
+        }
+    }
+    let image = context.broker.image.load();
+    let mut response = MetadataResponse {
+        brokers: brokers(&context, &image),
+        cluster_id: Some(Str::from(&*context.broker.cluster_id)),
+        controller_id: context.broker.config.node_id,
+        topics,
+        ..Default::default()
+    };
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = authorized::CLUSTER_OPERATIONS;
+    }
+    response
+}
+
+fn brokers(context: &RequestContext, image: &Image) -> Vec<MetadataResponseBroker> {
+    let broker = |broker: &std::sync::Arc<capek_state::cluster::Broker>| {
+        let endpoint = broker.endpoint(&context.listener.name)?;
+        Some(MetadataResponseBroker {
+            node_id: broker.id,
+            host: Str::from(&endpoint.host),
+            port: i32::from(endpoint.port),
+            rack: broker.rack.as_ref().map(Str::from),
+            ..Default::default()
+        })
+    };
+    image.brokers().filter(|broker| !broker.fenced).filter_map(broker).collect()
+}
+
+async fn look_up(context: &RequestContext, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
+    if asked.topic_id != Uuid::ZERO {
+        return match context.broker.image.load().topic(asked.topic_id) {
+            Some(topic) => describe(context, topic),
+            None => failed(asked.name, asked.topic_id, ErrorCode::UnknownTopicId),
+        };
+    }
+    let Some(name) = asked.name else {
+        return failed(None, asked.topic_id, ErrorCode::InvalidRequest);
+    };
+    if let Some(topic) = context.broker.image.load().topic_by_name(&name) {
+        return describe(context, topic);
+    }
+    if topic_name_problem(&name).is_some() {
+        return failed(Some(name), Uuid::ZERO, ErrorCode::InvalidTopicException);
+    }
+    if !may_create || !context.broker.config.auto_create_topics {
+        return failed(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition);
+    }
+    let created = topics::auto_create(&context.broker, &name).await;
+    match (context.broker.image.load().topic_by_name(&name), created) {
+        (Some(topic), _) => describe(context, topic),
+        (None, Err(refusal)) => failed(Some(name), Uuid::ZERO, refusal.code),
+        (None, Ok(_)) => failed(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition),
+    }
+}
+
+fn failed(name: Option<Str>, topic_id: TopicId, error: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic { error_code: error.code(), name, topic_id, ..Default::default() }
+}
+
+fn describe(context: &RequestContext, topic: &Topic) -> MetadataResponseTopic {
+    let image = context.broker.image.load();
+    let partitions = topic.partitions.iter().enumerate();
+    MetadataResponseTopic {
+        name: Some(Str::from(&*topic.name)),
+        topic_id: topic.id,
+        is_internal: topics::is_internal(&topic.name),
+        partitions: partitions
+            .map(|(index, partition)| describe_partition(context, &image, index, partition))
+            .collect(),
+        ..Default::default()
+    }
+}
+
+fn describe_partition(
+    context: &RequestContext,
+    image: &Image,
+    index: usize,
+    partition: &Partition,
+) -> MetadataResponsePartition {
+    let leader = image.broker(partition.leader).filter(|broker| !broker.fenced);
+    let error = match leader {
+        None => ErrorCode::LeaderNotAvailable,
+        Some(broker) if broker.endpoint(&context.listener.name).is_none() => ErrorCode::ListenerNotFound,
+        Some(_) => ErrorCode::None,
+    };
+    let is_offline = |broker: &&i32| image.broker(**broker).is_none_or(|broker| broker.fenced);
+    MetadataResponsePartition {
+        error_code: error.code(),
+        partition_index: index as i32,
+        leader_id: leader.map_or(-1, |broker| broker.id),
+        leader_epoch: partition.leader_epoch,
+        replica_nodes: partition.replicas.clone(),
+        isr_nodes: partition.isr.clone(),
+        offline_replicas: partition.replicas.iter().filter(is_offline).copied().collect(),
+        ..Default::default()
+    }
+}

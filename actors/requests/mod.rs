@@ -1,0 +1,166 @@
+//! Kafka's requests: one file for each API; check, route, gather, answer.
+//!
+//! [`dispatch`] decodes the header, finds the API in the [`TABLE`] and starts it. Produce never waits here: it becomes a
+//! [`PendingResponse`]. What may have to wait (a long poll, a change of metadata) is a future that its connection runs.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use atomic_waker::AtomicWaker;
+use bytes::{Bytes, BytesMut};
+use capek_wire::api::ApiKey;
+use capek_wire::codec::{Message, Reader, Request};
+use capek_wire::error_code::ErrorCode;
+use capek_wire::frame::{self, RequestHeader};
+use capek_wire::ids::LeaderEpoch;
+use log::debug;
+use tokio::sync::Notify;
+
+use crate::broker::BrokerShared;
+use crate::budget::BudgetPermit;
+use crate::config::ListenerConfig;
+
+mod api_versions;
+mod authorized;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+pub use api_versions::SERVED;
+pub use produce::PendingResponse;
+
+/// What every request of a connection may use.
+pub struct RequestContext {
+    pub broker: Arc<BrokerShared>,
+    /// The listener that the client came in on: answers name the addresses that it advertises.
+    pub listener: Arc<ListenerConfig>,
+    pub peer: SocketAddr,
+    /// Wakes the connection's socket loop.
+    pub waker: Arc<AtomicWaker>,
+    /// Wakes this connection's waiting fetches.
+    pub fetch_waiter: Arc<Notify>,
+}
+
+/// An encoded answer, and the budget that its bytes take until they are written.
+pub struct Response {
+    pub chunks: Vec<Bytes>,
+    pub permit: Option<BudgetPermit>,
+}
+
+/// An answer that is still being made; an error closes the connection with that reason.
+pub type LaterResponse = Pin<Box<dyn Future<Output = Result<Response, String>>>>;
+
+/// How a frame is answered.
+pub enum Dispatch {
+    Ready(Response),
+    Produce(PendingResponse),
+    Later(LaterResponse),
+    /// As Kafka does: what cannot be understood ends the connection.
+    Close(String),
+}
+
+/// Starts the request in `frame` (without its size).
+pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<BudgetPermit>) -> Dispatch {
+    if frame.len() < 8 {
+        return Dispatch::Close("a frame is too short for a request header".to_string());
+    }
+    let key_code = i16::from_be_bytes([frame[0], frame[1]]);
+    let version = i16::from_be_bytes([frame[2], frame[3]]);
+    let Some(key) = ApiKey::from_code(key_code).filter(|key| SERVED.contains(key)) else {
+        return Dispatch::Close(format!("API key {key_code} is not served"));
+    };
+    let (lowest, highest) = key.versions();
+    if key == ApiKey::ApiVersions && !(lowest..=highest).contains(&version) {
+        return api_versions::unsupported_version(frame.freeze());
+    }
+    if !(lowest..=highest).contains(&version) {
+        return Dispatch::Close(format!("{} version {version} is not served", key.name()));
+    }
+    if key == ApiKey::Produce {
+        return produce::start(context, frame, permit);
+    }
+    let mut reader = Reader::new(frame.freeze());
+    let header = match RequestHeader::decode(&mut reader) {
+        Ok(header) => header,
+        Err(error) => return Dispatch::Close(format!("{} version {version}: bad header: {error}", key.name())),
+    };
+    let call = Call { context: context.clone(), header, permit };
+    match key {
+        ApiKey::ApiVersions => call.answer(reader, api_versions::answer),
+        ApiKey::Metadata => call.serve(reader, metadata::answer),
+        ApiKey::Fetch => fetch::start(call, reader),
+        ApiKey::ListOffsets => call.serve(reader, list_offsets::answer),
+        other => Dispatch::Close(format!("API {} is not served", other.name())),
+    }
+}
+
+/// Is the client's view of the leadership ours? -1 asks nothing (KIP-320).
+fn check_leader_epoch(asked: LeaderEpoch, current: LeaderEpoch) -> Result<(), ErrorCode> {
+    match asked {
+        -1 => Ok(()),
+        asked if asked < current => Err(ErrorCode::FencedLeaderEpoch),
+        asked if asked > current => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+/// One request that has been decoded as far as its header.
+pub(crate) struct Call {
+    pub context: Rc<RequestContext>,
+    pub header: RequestHeader,
+    pub permit: Option<BudgetPermit>,
+}
+
+impl Call {
+    fn decode<R: Request>(&self, mut reader: Reader) -> Result<R, String> {
+        R::decode(&mut reader, self.header.api_version)
+            .map_err(|error| format!("{} version {}: {error}", R::KEY.name(), self.header.api_version))
+    }
+
+    /// An API that needs nobody else.
+    fn answer<R: Request>(
+        self,
+        reader: Reader,
+        handler: impl FnOnce(&RequestContext, R, i16) -> R::Response,
+    ) -> Dispatch {
+        let request = match self.decode::<R>(reader) {
+            Ok(request) => request,
+            Err(reason) => return Dispatch::Close(reason),
+        };
+        let response = handler(&self.context, request, self.header.api_version);
+        match self.encode(&response) {
+            Ok(response) => Dispatch::Ready(response),
+            Err(reason) => Dispatch::Close(reason),
+        }
+    }
+
+    /// An API that may have to wait.
+    fn serve<R, F>(self, reader: Reader, handler: impl FnOnce(Rc<RequestContext>, R, i16) -> F + 'static) -> Dispatch
+    where
+        R: Request + 'static,
+        F: Future<Output = R::Response> + 'static,
+    {
+        let request = match self.decode::<R>(reader) {
+            Ok(request) => request,
+            Err(reason) => return Dispatch::Close(reason),
+        };
+        let started = Instant::now();
+        Dispatch::Later(Box::pin(async move {
+            let response = handler(self.context.clone(), request, self.header.api_version).await;
+            debug!("{} answered in {:?}", R::KEY.name(), started.elapsed());
+            self.encode(&response)
+        }))
+    }
+
+    pub(crate) fn encode<M: Message>(&self, response: &M) -> Result<Response, String> {
+        let RequestHeader { api_key, api_version, correlation_id, .. } = self.header;
+        let chunks = frame::encode_response(api_key, api_version, correlation_id, response)
+            .map_err(|error| format!("an answer of API {api_key} version {api_version} cannot be encoded: {error}"))?;
+        Ok(Response { chunks, permit: None })
+    }
+}

@@ -1,0 +1,54 @@
+//! Topics as requests and doors make them: the broker's defaults, and creation on first use.
+
+use capek_state::Refusal;
+use capek_state::cluster::{Command, CreateTopic, Outcome, TopicDefaults};
+use capek_wire::error_code::ErrorCode;
+use capek_wire::ids::Uuid;
+
+use crate::broker::BrokerShared;
+use crate::controller::Propose;
+
+/// The topics that brokers keep for themselves.
+pub fn is_internal(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+}
+
+/// `num.partitions` and `default.replication.factor` as they stand now.
+pub fn defaults(broker: &BrokerShared) -> TopicDefaults {
+    let image = broker.image.load();
+    let config = &broker.config;
+    let number = |name: &str| image.broker_value(config.node_id, &config.properties, name);
+    let partitions = number("num.partitions").and_then(|value| value.parse().ok()).unwrap_or(1);
+    let replication_factor = number("default.replication.factor").and_then(|value| value.parse().ok()).unwrap_or(1);
+    TopicDefaults { partitions, replication_factor }
+}
+
+/// A new id that no topic had before.
+pub fn new_topic_id() -> Uuid {
+    Uuid(crate::random::bytes())
+}
+
+/// Creates a topic with the broker's defaults. Two who ask at the same time both succeed.
+pub async fn auto_create(broker: &BrokerShared, name: &str) -> Result<Outcome, Refusal> {
+    let create = CreateTopic {
+        name: name.to_string(),
+        id: new_topic_id(),
+        partitions: -1,
+        replication_factor: -1,
+        defaults: defaults(broker),
+        seed: crate::random::seed(),
+        ..Default::default()
+    };
+    match propose(broker, Command::CreateTopic(create)).await {
+        Err(refusal) if refusal.code == ErrorCode::TopicAlreadyExists => Ok(Outcome::Done),
+        other => other,
+    }
+}
+
+/// Asks the controller; answered when this broker has followed.
+pub async fn propose(broker: &BrokerShared, command: Command) -> Result<Outcome, Refusal> {
+    match broker.controller.send(Propose(command)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Refusal::new(ErrorCode::NotController, "the controller is not running")),
+    }
+}
