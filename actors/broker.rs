@@ -295,7 +295,7 @@ struct Opened {
 
 /// Opens (and if need be recovers) every data directory, and replays the metadata log.
 fn open_data(config: &BrokerConfig) -> Result<Opened, StartError> {
-    let vfs = Arc::new(RealVfs::default());
+    let vfs = Arc::new(RealVfs);
     let first = &config.data_dirs[0];
     let known = config.data_dirs.iter().find_map(|dir| cluster_id_of(dir));
     let cluster_id = config.cluster_id.clone().or(known).unwrap_or_else(|| Uuid(crate::random::bytes()).to_string());

@@ -113,7 +113,7 @@ impl Census {
         let mut found = entries
             .range(under.to_string()..)
             .take_while(|(path, _)| path.starts_with(under))
-            .filter(|(path, _)| is_under(path) && path.matches('/').count() + 1 <= levels_above + depth);
+            .filter(|(path, _)| is_under(path) && path.matches('/').count() < levels_above + depth);
         let listed: Vec<_> = found.by_ref().take(limit).map(|(_, entry)| entry.clone()).collect();
         let has_more = found.next().is_some();
         (listed, has_more)

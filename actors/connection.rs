@@ -104,10 +104,22 @@ pub struct ConnectionStart {
 enum InFlight {
     Ready(Response),
     Produce(PendingResponse),
-    Task(TaskSlot),
+    Task(RunningRequest),
 }
 
 type TaskSlot = Rc<RefCell<Option<Result<Response, String>>>>;
+
+/// A request that runs beside the socket loop, and ends with its connection: a long poll must not outlive its client.
+struct RunningRequest {
+    slot: TaskSlot,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for RunningRequest {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 impl Connection {
     pub fn new(start: ConnectionStart) -> Self {
@@ -190,8 +202,8 @@ impl Connection {
                     let Some(InFlight::Produce(pending)) = self.in_flight.pop_front() else { break };
                     pending.into_response(&self.context)?
                 }
-                Some(InFlight::Task(slot)) if slot.borrow().is_some() => {
-                    let outcome = slot.borrow_mut().take();
+                Some(InFlight::Task(running)) if running.slot.borrow().is_some() => {
+                    let outcome = running.slot.borrow_mut().take();
                     self.in_flight.pop_front();
                     outcome.unwrap_or_else(|| Err("the request has no outcome".to_string()))?
                 }
@@ -328,9 +340,8 @@ impl Connection {
             Dispatch::Produce(pending) => self.in_flight.push_back(InFlight::Produce(pending)),
             Dispatch::Later(request) => {
                 let slot = TaskSlot::default();
-                self.in_flight.push_back(InFlight::Task(slot.clone()));
-                let waker = self.waker.clone();
-                actix_rt::spawn(run_request(slot, waker, request));
+                let task = actix_rt::spawn(run_request(slot.clone(), self.waker.clone(), request));
+                self.in_flight.push_back(InFlight::Task(RunningRequest { slot, task }));
             }
             Dispatch::Close(reason) => return Err(reason),
         }
@@ -352,6 +363,9 @@ impl Connection {
                 return Poll::Ready("idle for too long".to_string());
             }
             self.time_out_produces(now);
+            if self.input.is_empty() && now.duration_since(self.last_active) > TICK {
+                self.input = BytesMut::new(); // an idle connection owns no buffer
+            }
             self.entry.parked.store(self.in_flight.len() as u64, std::sync::atomic::Ordering::Relaxed);
             let held = self.input.len() + self.output.len_bytes;
             self.entry.bytes_held.store(held as u64, std::sync::atomic::Ordering::Relaxed);
