@@ -1,0 +1,76 @@
+//! Loads that no stock client makes evenly: many connections with small requests, and end-to-end latency at a fixed rate.
+//!
+//!     bench-load requests ADDRESS TOPIC PARTITIONS CONNECTIONS IN_FLIGHT RECORD_BYTES SECONDS
+//!     bench-load latency  ADDRESS TOPIC RATE RECORD_BYTES SECONDS
+//!     bench-load create   ADDRESS TOPIC PARTITIONS
+//!
+//! It prints one line of JSON. It speaks any Kafka broker's protocol in old versions, by hand: see `frames.rs`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program for developers
+
+mod frames;
+mod latency;
+mod requests;
+
+use std::io;
+use std::str::FromStr;
+
+use hdrhistogram::Histogram;
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // One thread: the load shares the machine with what it measures.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match arguments.as_slice() {
+        ["requests", address, topic, partitions, connections, in_flight, record_bytes, seconds] => {
+            let load = requests::Load {
+                address: address.to_string(),
+                topic: topic.to_string(),
+                partitions: number(partitions)?,
+                connections: number(connections)?,
+                in_flight: number(in_flight)?,
+                record_bytes: number(record_bytes)?,
+                seconds: number(seconds)?,
+            };
+            runtime.block_on(requests::run(load))
+        }
+        ["latency", address, topic, rate, record_bytes, seconds] => {
+            let load = latency::Load {
+                address: address.to_string(),
+                topic: topic.to_string(),
+                rate: number(rate)?,
+                record_bytes: number(record_bytes)?,
+                seconds: number(seconds)?,
+            };
+            runtime.block_on(latency::run(load))
+        }
+        ["create", address, topic, partitions] => {
+            runtime.block_on(frames::create_topic(address, topic, number(partitions)?))
+        }
+        _ => {
+            eprintln!("usage: see the head of bench/null-broker/src/bin/load/main.rs");
+            Err(io::ErrorKind::InvalidInput.into())
+        }
+    }
+}
+
+fn number<N: FromStr>(text: &str) -> io::Result<N> {
+    text.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("not a number: {text}")))
+}
+
+/// Microseconds up to a minute, three digits.
+fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are valid")
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> String {
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    format!(
+        "\"p50_us\": {}, \"p99_us\": {}, \"p999_us\": {}, \"max_us\": {}",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        histogram.max()
+    )
+}
