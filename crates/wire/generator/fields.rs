@@ -156,7 +156,7 @@ impl Field {
         }
     }
 
-    /// An expression for a random value, see `sample.rs`.
+    /// An expression for a random value, see `testing`.
     pub fn sample(&self) -> String {
         let element = match &self.kind {
             Kind::Str => "s.str()".to_string(),

@@ -1,11 +1,11 @@
-//! Random messages for tests, compiled only with the feature `sample`.
+//! Random messages for tests, compiled only with the feature `testing`.
 
 use super::messages::{guarded, line};
 use super::model::Struct;
 
 pub fn generate(one: &Struct) -> String {
     let mut out = String::new();
-    line(&mut out, "#[cfg(feature = \"sample\")] fn sample(s: &mut Sampler, version: i16) -> Self {".to_string());
+    line(&mut out, "#[cfg(feature = \"testing\")] fn sample(s: &mut Sampler, version: i16) -> Self {".to_string());
     line(&mut out, "let mut message = Self::default();".to_string());
     for field in &one.fields {
         let fill = format!("message.{} = {};", field.name, field.sample());

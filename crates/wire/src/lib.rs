@@ -15,8 +15,8 @@ pub mod ids;
 pub mod messages;
 pub mod partitioner;
 pub mod produce_view;
-#[cfg(feature = "sample")]
-mod sample;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use api::ApiKey;
 pub use batch::{BatchBuilder, BatchError, BatchHeader, Codec, Record, RecordHeader};
@@ -26,5 +26,3 @@ pub use frame::RequestHeader;
 pub use ids::{
     BrokerId, LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId, Uuid, UuidError, topic_name_problem,
 };
-#[cfg(feature = "sample")]
-pub use sample::Sampler;

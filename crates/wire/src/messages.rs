@@ -13,8 +13,8 @@ mod prelude {
     pub(super) use bytes::Bytes;
 
     pub(super) use crate::codec::TagWriter;
-    #[cfg(feature = "sample")]
-    pub(super) use crate::sample::Sampler;
+    #[cfg(feature = "testing")]
+    pub(super) use crate::testing::Sampler;
     pub(super) use crate::{ApiKey, DecodeError, EncodeError, Message, Reader, Request, Str, Uuid, Writer};
 }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytes::BytesMut;
 
-use crate::codec::{DecodeError, Str};
+use crate::codec::{DecodeError, STRING_BYTES_MAX, Str, budget_bytes};
 use crate::frame::RequestHeader;
 use crate::ids::Uuid;
 
@@ -61,7 +61,7 @@ pub struct PartitionView {
 impl ProduceView {
     /// Reads a whole frame (without its size).
     pub fn decode(frame: BytesMut) -> Result<ProduceView, DecodeError> {
-        let mut cursor = Cursor { bytes: &frame, at: 0 };
+        let mut cursor = Cursor { bytes: &frame, at: 0, budget_bytes: budget_bytes(frame.len()) };
         cursor.i16()?; // the key: the caller has looked at it
         let api_version = cursor.i16()?;
         let correlation_id = cursor.i32()?;
@@ -116,11 +116,16 @@ fn split(mut frame: BytesMut, layout: Vec<TopicLayout>) -> Result<Vec<TopicView>
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// What the lists may still allocate.
+    budget_bytes: usize,
 }
 
 /// The fewest bytes that a topic or a partition takes: an id or a name's length, and a count; an index and a length.
 const TOPIC_BYTES_MIN: usize = 2;
 const PARTITION_BYTES_MIN: usize = 5;
+/// What they take in memory: first where they are, then what is there.
+const TOPIC_MEMORY_BYTES: usize = size_of::<TopicLayout>() + size_of::<TopicView>();
+const PARTITION_MEMORY_BYTES: usize = size_of::<(i32, Option<Range<usize>>)>() + size_of::<PartitionView>();
 
 impl Cursor<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
@@ -174,6 +179,9 @@ impl Cursor<'_> {
     fn text(&mut self, flexible: bool) -> Result<Option<Range<usize>>, DecodeError> {
         let length = if flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i16()?) };
         match self.length(length)? {
+            Some(length) if length > STRING_BYTES_MAX => {
+                Err(DecodeError::Length { at: self.at, length: length as i64 })
+            }
             Some(length) => self.skip(length).map(Some),
             None => Ok(None),
         }
@@ -187,12 +195,14 @@ impl Cursor<'_> {
         }
     }
 
-    fn count(&mut self, flexible: bool, element_bytes_min: usize) -> Result<usize, DecodeError> {
+    fn count(&mut self, flexible: bool, element_bytes_min: usize, memory_bytes: usize) -> Result<usize, DecodeError> {
         let count = if flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i32()?) };
         let count = self.length(count)?.ok_or(DecodeError::Null { at: self.at })?;
         if count > (self.bytes.len() - self.at) / element_bytes_min {
             return Err(DecodeError::Count { at: self.at, count });
         }
+        let cost_bytes = count * memory_bytes;
+        self.budget_bytes = self.budget_bytes.checked_sub(cost_bytes).ok_or(DecodeError::Memory { at: self.at })?;
         Ok(count)
     }
 
@@ -207,8 +217,8 @@ impl Cursor<'_> {
 
     fn topics(&mut self, version: i16) -> Result<Vec<TopicLayout>, DecodeError> {
         let flexible = version >= FLEXIBLE_FROM;
-        let count = self.count(flexible, TOPIC_BYTES_MIN)?;
-        let mut topics = Vec::with_capacity(count.min(64));
+        let count = self.count(flexible, TOPIC_BYTES_MIN, TOPIC_MEMORY_BYTES)?;
+        let mut topics = Vec::with_capacity(count);
         for _ in 0..count {
             let topic = if version >= TOPIC_ID_FROM {
                 TopicRef::Id(Uuid(self.take()?))
@@ -216,8 +226,8 @@ impl Cursor<'_> {
                 let name = self.text(flexible)?.ok_or(DecodeError::Null { at: self.at })?;
                 TopicRef::Name(str_of(&self.bytes[name.clone()], name.start)?)
             };
-            let partition_count = self.count(flexible, PARTITION_BYTES_MIN)?;
-            let mut partitions = Vec::with_capacity(partition_count.min(64));
+            let partition_count = self.count(flexible, PARTITION_BYTES_MIN, PARTITION_MEMORY_BYTES)?;
+            let mut partitions = Vec::with_capacity(partition_count);
             for _ in 0..partition_count {
                 let index = self.i32()?;
                 partitions.push((index, self.records(flexible)?));

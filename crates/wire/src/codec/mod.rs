@@ -8,15 +8,16 @@ mod writer;
 use std::fmt::Debug;
 
 pub use reader::Reader;
+pub(crate) use reader::budget_bytes;
 pub use str::Str;
 pub use writer::{TagWriter, Writer};
 
 use crate::ApiKey;
-#[cfg(feature = "sample")]
-use crate::sample::Sampler;
+#[cfg(feature = "testing")]
+use crate::testing::Sampler;
 
 /// Kafka's limit on a string, in both notations.
-const STRING_BYTES_MAX: usize = i16::MAX as usize;
+pub(crate) const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
 /// A struct that stands on the wire, differently in each version of its API.
 pub trait Message: Sized + Default + Clone + Debug + PartialEq {
@@ -27,7 +28,7 @@ pub trait Message: Sized + Default + Clone + Debug + PartialEq {
     fn encode(&self, w: &mut Writer, version: i16) -> Result<(), EncodeError>;
 
     /// A random one that `version` can carry.
-    #[cfg(feature = "sample")]
+    #[cfg(feature = "testing")]
     fn sample(s: &mut Sampler, version: i16) -> Self;
 }
 

@@ -29,11 +29,16 @@ const BUDGET_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What an allocation costs beside its elements.
 const ALLOCATION_BYTES: usize = 16;
 
+/// What the lists of a message may allocate that came in a frame of this size.
+pub(crate) fn budget_bytes(frame_bytes: usize) -> usize {
+    frame_bytes.saturating_mul(BUDGET_FACTOR).saturating_add(BUDGET_BYTES_MIN).min(BUDGET_BYTES_MAX)
+}
+
 impl Reader {
     /// Reads `bytes`, and allocates at most 16 KiB + 16 times as much, and at most 32 MiB.
     pub fn new(bytes: Bytes) -> Reader {
-        let budget = bytes.len().saturating_mul(BUDGET_FACTOR).saturating_add(BUDGET_BYTES_MIN);
-        Reader::with_budget(bytes, budget.min(BUDGET_BYTES_MAX))
+        let budget_bytes = budget_bytes(bytes.len());
+        Reader::with_budget(bytes, budget_bytes)
     }
 
     /// Reads `bytes`, and lists may take `budget_bytes` of memory in all.

@@ -1,4 +1,4 @@
-//! Random values for tests: the same seed gives the same message.
+//! Random values: the same seed gives the same message.
 
 use bytes::Bytes;
 
@@ -88,6 +88,26 @@ impl Sampler {
     pub fn bytes(&mut self) -> Bytes {
         let length = if self.below(16) == 0 { self.below(6000) } else { self.below(40) };
         Bytes::from((0..length).map(|_| self.bits() as u8).collect::<Vec<u8>>())
+    }
+
+    /// Damages bytes in one to four places: flips, overwrites, cuts, doubles.
+    pub fn mutate(&mut self, bytes: &mut Vec<u8>) {
+        const TELLING: [u8; 8] = [0, 1, 2, 0x7f, 0x80, 0x81, 0xfe, 0xff];
+        for _ in 0..=self.below(4) {
+            if bytes.is_empty() {
+                return;
+            }
+            let at = self.below(bytes.len() as u64) as usize;
+            let end = (at + 1 + self.below(8) as usize).min(bytes.len());
+            match self.below(6) {
+                0 => bytes[at] ^= 1 << self.below(8),
+                1 => bytes[at] = TELLING[self.below(8) as usize],
+                2 => bytes[at..end].fill(TELLING[self.below(8) as usize]),
+                3 => bytes.truncate(at),
+                4 => drop(bytes.drain(at..end)),
+                _ => bytes.extend_from_within(at..end),
+            }
+        }
     }
 
     /// A short list.
