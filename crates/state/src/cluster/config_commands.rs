@@ -1,17 +1,20 @@
-//! Changing configurations: of topics, of one broker, of all brokers.
+//! Changing configurations: of topics, of one broker, of all brokers. The rules and the words are Kafka's.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use capek_wire::error_code::ErrorCode;
 
 use super::command::{ConfigOperation, ConfigOperationKind, Decision};
-use super::decide::{is_supported, records};
+use super::decide::records;
 use super::image::Image;
 use super::record::{ConfigKind, ConfigResource, Record};
+use super::topic_commands::check_topic_name;
 use crate::Refusal;
-use crate::config::{
-    ConfigDef, ConfigType, Dynamic, find_broker_config, find_topic_config, subtract_values, union_values,
-};
+use crate::config::{ConfigType, Dynamic, find_broker_config, find_topic_config, subtract_values, union_values};
+
+/// None: back to the default.
+type Changes = Vec<(String, Option<String>)>;
 
 /// The configuration of a topic that is being created.
 pub(super) fn topic_overrides(configs: &[(String, Option<String>)]) -> Result<BTreeMap<String, String>, Refusal> {
@@ -20,9 +23,9 @@ pub(super) fn topic_overrides(configs: &[(String, Option<String>)]) -> Result<BT
         let Some(value) = value else {
             return Err(invalid_config(format!("Null value not supported for topic configs: {name}")));
         };
-        check_topic_config(name, value)?;
         overrides.insert(name.clone(), value.clone());
     }
+    check_topic_configs(&overrides)?;
     Ok(overrides)
 }
 
@@ -33,22 +36,17 @@ pub(super) fn alter(
 ) -> Result<Decision, Refusal> {
     check_resource(image, resource)?;
     let mut named = BTreeSet::new();
+    if !operations.iter().all(|operation| named.insert(operation.name.as_str())) {
+        return Err(invalid_request("Error due to duplicate config keys"));
+    }
     let current = image.configs(resource);
-    let mut changes = Vec::new();
+    let mut changes = Changes::new();
     for operation in operations {
-        if !named.insert(operation.name.as_str()) {
-            return Err(Refusal::new(
-                ErrorCode::InvalidRequest,
-                format!("Error due to duplicate config keys: {}", operation.name),
-            ));
-        }
         let before = current.get(&operation.name);
         let after = changed_value(resource, operation, before)?;
-        if after.as_ref() != before {
-            changes.push((operation.name.clone(), after));
-        }
+        changes.push((operation.name.clone(), after));
     }
-    Ok(change_records(resource, changes))
+    judge(resource, current, changes)
 }
 
 pub(super) fn replace(
@@ -58,46 +56,39 @@ pub(super) fn replace(
 ) -> Result<Decision, Refusal> {
     check_resource(image, resource)?;
     let current = image.configs(resource);
-    let mut changes = Vec::new();
+    let mut changes = Changes::new();
     for (name, value) in configs {
-        let Some(value) = value else {
-            return Err(Refusal::new(ErrorCode::InvalidRequest, format!("Null value not supported for : {name}")));
-        };
-        check_value(resource, name, value)?;
-        if current.get(name) != Some(value) {
-            changes.push((name.clone(), Some(value.clone())));
-        }
+        let value = value.clone().ok_or_else(|| null_value(name))?;
+        changes.push((name.clone(), Some(value)));
     }
     let dropped = current.keys().filter(|name| !configs.contains_key(*name));
     changes.extend(dropped.map(|name| (name.clone(), None)));
-    Ok(change_records(resource, changes))
-}
-
-fn change_records(resource: &ConfigResource, changes: Vec<(String, Option<String>)>) -> Decision {
-    let record = |(name, value)| Record::ConfigChanged { resource: resource.clone(), name, value };
-    records(changes.into_iter().map(record).collect())
+    judge(resource, current, changes)
 }
 
 fn check_resource(image: &Image, resource: &ConfigResource) -> Result<(), Refusal> {
+    let name = &resource.name;
     match resource.kind {
-        ConfigKind::Topic if image.topic_by_name(&resource.name).is_none() => {
-            Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, "The topic does not exist."))
+        ConfigKind::Topic if name.is_empty() => Err(invalid_request("Default topic resources are not allowed.")),
+        ConfigKind::Topic => {
+            check_topic_name(name)?;
+            if image.topic_by_name(name).is_none() {
+                let message = format!("The topic '{name}' does not exist.");
+                return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
+            }
+            Ok(())
         }
-        ConfigKind::Broker if !resource.name.is_empty() => match resource.name.parse() {
+        ConfigKind::Broker if name.is_empty() => Ok(()),
+        ConfigKind::Broker => match name.parse() {
             Ok(broker) if image.broker(broker).is_some() => Ok(()),
-            Ok(_) => Err(Refusal::new(
-                ErrorCode::BrokerIdNotRegistered,
-                format!("Broker ID {} is not currently registered", resource.name),
-            )),
-            Err(_) => Err(Refusal::new(
-                ErrorCode::InvalidRequest,
-                format!("Node id must be an integer, but it is: {}", resource.name),
-            )),
+            Ok(broker) => {
+                Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, format!("No broker with id {broker} found.")))
+            }
+            Err(_) => Err(invalid_request(format!("Invalid broker name {name}"))),
         },
-        kind if !is_supported(kind) => {
-            Err(Refusal::new(ErrorCode::InvalidRequest, "this broker keeps no configuration of that kind yet"))
+        ConfigKind::Group | ConfigKind::ClientMetrics => {
+            Err(invalid_request("this broker keeps no configuration of that kind yet"))
         }
-        _ => Ok(()),
     }
 }
 
@@ -106,66 +97,140 @@ fn changed_value(
     operation: &ConfigOperation,
     before: Option<&String>,
 ) -> Result<Option<String>, Refusal> {
-    let name = &operation.name;
+    let name = operation.name.as_str();
     if operation.kind == ConfigOperationKind::Delete {
         return Ok(None);
     }
-    let Some(value) = &operation.value else {
-        return Err(Refusal::new(ErrorCode::InvalidRequest, format!("Null value not supported for : {name}")));
-    };
-    let after = match operation.kind {
-        ConfigOperationKind::Set | ConfigOperationKind::Delete => value.clone(),
-        ConfigOperationKind::Append => union_values(list_before(resource, name, before)?, value),
-        ConfigOperationKind::Subtract => subtract_values(list_before(resource, name, before)?, value),
-    };
-    check_value(resource, name, &after)?;
-    Ok(Some(after))
+    let value = operation.value.as_deref().ok_or_else(|| null_value(name))?;
+    Ok(Some(match operation.kind {
+        ConfigOperationKind::Append => union_values(list_before(resource, name, before, "APPEND")?, value),
+        ConfigOperationKind::Subtract => subtract_values(list_before(resource, name, before, "SUBTRACT")?, value),
+        ConfigOperationKind::Set | ConfigOperationKind::Delete => value.to_owned(),
+    }))
 }
 
 /// What APPEND and SUBTRACT start from: what is set, else the default.
-fn list_before<'a>(resource: &ConfigResource, name: &str, before: Option<&'a String>) -> Result<&'a str, Refusal> {
-    let definition = find(resource.kind, name);
-    if definition.is_none_or(|definition| definition.kind != ConfigType::List) {
-        return Err(invalid_config(format!("Can't APPEND to key {name} because its type is not LIST.")));
-    }
-    let default = definition.and_then(|definition| definition.default).unwrap_or_default();
-    Ok(before.map_or(default, String::as_str))
-}
-
-fn find(kind: ConfigKind, name: &str) -> Option<&'static ConfigDef> {
-    match kind {
+fn list_before<'a>(
+    resource: &ConfigResource,
+    name: &str,
+    before: Option<&'a String>,
+    operation: &str,
+) -> Result<&'a str, Refusal> {
+    let definition = match resource.kind {
         ConfigKind::Topic => find_topic_config(name),
         _ => find_broker_config(name),
+    };
+    match definition {
+        Some(definition) if definition.kind == ConfigType::List => {
+            let default = definition.default.unwrap_or_default();
+            Ok(before.map_or(default, String::as_str))
+        }
+        _ => Err(invalid_config(format!("Can't {operation} to key {name} because its type is not LIST."))),
     }
 }
 
-fn check_value(resource: &ConfigResource, name: &str, value: &str) -> Result<(), Refusal> {
+/// Holds the configuration as it would be against the rules, and records what differs from now.
+fn judge(resource: &ConfigResource, current: &BTreeMap<String, String>, changes: Changes) -> Result<Decision, Refusal> {
     match resource.kind {
-        ConfigKind::Topic => check_topic_config(name, value),
-        _ => check_broker_config(resource, name, value),
+        ConfigKind::Topic => check_topic_configs(&after_changes(current, &changes))?,
+        _ => check_broker_changes(resource, &changes)?,
+    }
+    let differing = changes.into_iter().filter(|(name, value)| value.as_ref() != current.get(name));
+    let record = |(name, value)| Record::ConfigChanged { resource: resource.clone(), name, value };
+    Ok(records(differing.map(record).collect()))
+}
+
+fn after_changes(current: &BTreeMap<String, String>, changes: &Changes) -> BTreeMap<String, String> {
+    let mut after = current.clone();
+    for (name, value) in changes {
+        match value {
+            Some(value) => after.insert(name.clone(), value.clone()),
+            None => after.remove(name),
+        };
+    }
+    after
+}
+
+/// All names first, then all values, then what they say together: Kafka's order.
+fn check_topic_configs(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if let Some(unknown) = configs.keys().find(|name| find_topic_config(name).is_none()) {
+        return Err(invalid_config(format!("Unknown topic config name: {unknown}")));
+    }
+    for (name, value) in configs {
+        let definition = find_topic_config(name).expect("all names were looked up above");
+        definition.check(value).map_err(invalid_config)?;
+    }
+    if configs.get("remote.storage.enable").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+        return Err(invalid_config(
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
+             storage."
+                .to_owned(),
+        ));
+    }
+    check_compaction_lags(configs)
+}
+
+fn check_compaction_lags(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let lag = |name: &str| {
+        let default = find_topic_config(name).and_then(|definition| definition.default);
+        let value = configs.get(name).map(String::as_str).or(default);
+        value.and_then(|value| value.trim().parse::<i64>().ok())
+    };
+    match (lag("min.compaction.lag.ms"), lag("max.compaction.lag.ms")) {
+        (Some(minimum), Some(maximum)) if minimum > maximum => Err(invalid_config(format!(
+            "conflict topic config setting min.compaction.lag.ms ({minimum}) > max.compaction.lag.ms ({maximum})"
+        ))),
+        _ => Ok(()),
     }
 }
 
-fn check_topic_config(name: &str, value: &str) -> Result<(), Refusal> {
-    let Some(definition) = find_topic_config(name) else {
-        return Err(invalid_config(format!("Unknown topic config name: {name}")));
+/// What is taken back is not judged: it may have been set by a release that allowed it.
+fn check_broker_changes(resource: &ConfigResource, changes: &Changes) -> Result<(), Refusal> {
+    let set = || changes.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
+    let find_named = |dynamic: Dynamic| -> Vec<&str> {
+        let with = |name: &&str| find_broker_config(base_name(name)).is_some_and(|found| found.dynamic == dynamic);
+        set().map(|(name, _)| name).filter(with).collect()
     };
-    definition.check(value).map_err(invalid_config)
+    let read_only = find_named(Dynamic::ReadOnly);
+    if !read_only.is_empty() {
+        return Err(invalid_request(format!("Cannot update these configs dynamically: [{}]", read_only.join(", "))));
+    }
+    let per_broker = find_named(Dynamic::PerBroker);
+    let is_security = |name: &&str| name.starts_with("ssl.") || name.starts_with("sasl.");
+    let without_listener: Vec<&str> = per_broker.iter().copied().filter(is_security).collect();
+    if !without_listener.is_empty() {
+        return Err(invalid_request(format!(
+            "These security configs can be dynamically updated only per-listener using the listener prefix: [{}]",
+            without_listener.join(", ")
+        )));
+    }
+    if resource.name.is_empty() && !per_broker.is_empty() {
+        return Err(invalid_request(format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: [{}]",
+            per_broker.join(", ")
+        )));
+    }
+    for (name, value) in set() {
+        // Kafka keeps names that it does not know: a plug-in may.
+        if let Some(definition) = find_broker_config(base_name(name)) {
+            definition.check(value).map_err(invalid_request)?;
+        }
+    }
+    Ok(())
 }
 
-fn check_broker_config(resource: &ConfigResource, name: &str, value: &str) -> Result<(), Refusal> {
-    let Some(definition) = find_broker_config(name) else {
-        return Ok(()); // Kafka keeps names that it does not know: a plug-in may.
-    };
-    let is_allowed = match definition.dynamic {
-        Dynamic::ReadOnly => false,
-        Dynamic::PerBroker => !resource.name.is_empty(),
-        Dynamic::ClusterWide => true,
-    };
-    if !is_allowed {
-        return Err(invalid_config(format!("Cannot update these configs dynamically: Set({name})")));
-    }
-    definition.check(value).map_err(invalid_config)
+/// `listener.name.external.ssl.keystore.location` is `ssl.keystore.location` for one listener.
+fn base_name(name: &str) -> &str {
+    let of_listener = name.strip_prefix("listener.name.").and_then(|rest| rest.split_once('.'));
+    of_listener.map_or(name, |(_listener, base)| base)
+}
+
+fn null_value(name: &str) -> Refusal {
+    invalid_request(format!("Null value not supported for : {name}"))
+}
+
+fn invalid_request(message: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, message)
 }
 
 fn invalid_config(message: String) -> Refusal {

@@ -5,7 +5,7 @@ use capek_wire::ids::BrokerId;
 
 use super::command::{Command, Decision, Outcome, ProducerIdBlock, RegisterBroker};
 use super::image::{Broker, Image};
-use super::record::{BrokerRecord, ConfigKind, Record};
+use super::record::{BrokerRecord, Record};
 use super::{config_commands, topic_commands};
 use crate::Refusal;
 
@@ -120,9 +120,4 @@ fn registered(image: &Image, broker: BrokerId) -> Result<&Broker, Refusal> {
     found.map(|broker| &**broker).ok_or_else(|| {
         Refusal::new(ErrorCode::BrokerIdNotRegistered, format!("Broker ID {broker} is not currently registered"))
     })
-}
-
-/// True for resources whose configuration we keep.
-pub(super) fn is_supported(kind: ConfigKind) -> bool {
-    matches!(kind, ConfigKind::Topic | ConfigKind::Broker)
 }

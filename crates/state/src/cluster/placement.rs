@@ -38,7 +38,8 @@ pub fn place(candidates: &[Candidate], wanted: Wanted, seed: u64) -> Result<Vec<
     }
     if wanted.replication_factor > candidates.len() {
         return Err(impossible(format!(
-            "The target replication factor of {} cannot be reached because only {} broker(s) are registered.",
+            "The target replication factor of {} cannot be reached because only {} broker(s) are registered or some \
+             brokers have all their log directories cordoned.",
             wanted.replication_factor,
             candidates.len()
         )));

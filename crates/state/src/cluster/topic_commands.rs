@@ -14,8 +14,11 @@ use super::placement::{Candidate, Wanted, place};
 use super::record::{ConfigResource, PartitionRecord, Record};
 use crate::Refusal;
 
-/// The most partitions that one request may create.
+/// The most partitions that one command may create.
 const PARTITIONS_MAX: i32 = 10_000;
+
+/// The longest name of a topic: its directory is called so, with `-`, a number and a suffix behind.
+const NAME_BYTES_MAX: usize = 249;
 
 /// Kafka keeps its own metadata under this name; nobody may create it.
 const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
@@ -47,25 +50,38 @@ pub(super) fn create_topic(image: &Image, command: &CreateTopic) -> Result<Decis
 }
 
 fn check_name(image: &Image, name: &str) -> Result<(), Refusal> {
-    if let Some(problem) = topic_name_problem(name) {
-        return Err(Refusal::new(ErrorCode::InvalidTopicException, problem));
-    }
+    check_topic_name(name)?;
     if name == CLUSTER_METADATA_TOPIC {
-        return Err(Refusal::new(
-            ErrorCode::InvalidTopicException,
-            format!("Creation of internal topic {name} is prohibited."),
-        ));
+        let message = format!("Creation of internal topic {name} is prohibited.");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
     }
     if image.topic_by_name(name).is_some() {
         return Err(Refusal::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
     if let Some(other) = colliding_topic(image, name) {
-        return Err(Refusal::new(
-            ErrorCode::InvalidTopicException,
-            format!("Topic '{name}' collides with existing topic: {other}"),
-        ));
+        return Err(invalid_topic(format!("Topic '{name}' collides with existing topic: {other}")));
     }
     Ok(())
+}
+
+/// May a topic be called so? The words are Kafka's.
+pub(super) fn check_topic_name(name: &str) -> Result<(), Refusal> {
+    let Some(problem) = topic_name_problem(name) else {
+        return Ok(());
+    };
+    let problem = match name {
+        "" => problem.to_owned(),
+        "." | ".." => format!("'{name}' is not allowed"),
+        _ if name.len() > NAME_BYTES_MAX => {
+            format!("the length of '{name}' is longer than the max allowed length {NAME_BYTES_MAX}")
+        }
+        _ => format!("'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"),
+    };
+    Err(invalid_topic(format!("Topic name is invalid: {problem}")))
+}
+
+fn invalid_topic(message: String) -> Refusal {
+    Refusal::new(ErrorCode::InvalidTopicException, message)
 }
 
 /// Metric names write `.` as `_`, so Kafka lets only one of `a.b` and `a_b` exist.
@@ -136,10 +152,7 @@ fn replicate(
 
 fn check_partition_count(partitions: i32) -> Result<(), Refusal> {
     if partitions > PARTITIONS_MAX {
-        return Err(Refusal::new(
-            ErrorCode::InvalidPartitions,
-            format!("{partitions} partitions are more than the {PARTITIONS_MAX} that one request may create"),
-        ));
+        return Err(Refusal::new(ErrorCode::PolicyViolation, "Excessively large number of partitions per request."));
     }
     Ok(())
 }

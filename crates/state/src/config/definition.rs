@@ -2,7 +2,7 @@
 //!
 //! The constructors are `const` and chain, so that a table of definitions reads line by line.
 
-use super::valid::Valid;
+use super::valid::{Candidate, Valid};
 
 /// Kafka's types; the wire code stands in DescribeConfigs responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,7 +70,7 @@ pub struct ConfigDef {
     pub default: Option<&'static str>,
     pub doc: &'static str,
     /// For a topic's configuration: the broker's that stand behind it, nearest first.
-    /// For a broker's: the ones of larger unit or older name that are asked when it is not set.
+    /// For a broker's: an older name that is asked when it is not set.
     pub synonyms: &'static [&'static str],
     pub dynamic: Dynamic,
     pub valid: Valid,
@@ -100,6 +100,11 @@ impl ConfigDef {
     /// No default: null until it is set.
     pub(super) const fn unset(self) -> ConfigDef {
         ConfigDef { default: None, ..self }
+    }
+
+    /// For the types whose constructor takes none.
+    pub(super) const fn default_value(self, default: &'static str) -> ConfigDef {
+        ConfigDef { default: Some(default), ..self }
     }
 
     pub(super) const fn synonyms(self, synonyms: &'static [&'static str]) -> ConfigDef {
@@ -137,8 +142,12 @@ impl ConfigDef {
 
     /// Is `value` acceptable? The error is Kafka's sentence.
     pub fn check(&self, value: &str) -> Result<(), String> {
-        let result = super::valid::check(self.kind, self.valid, value);
-        result.map_err(|reason| reason.sentence(self.name, value))
+        Candidate { name: self.name, value }.check(self.kind, self.valid)
+    }
+
+    /// A value that [`ConfigDef::check`] accepts, as tools are shown it: `" TRUE"` is `true`.
+    pub fn normal(&self, value: &str) -> String {
+        super::valid::normal(self.kind, value)
     }
 }
 

@@ -16,7 +16,7 @@ pub use broker::broker_configs;
 pub use definition::{ConfigDef, ConfigType, Dynamic};
 pub use list::{list_values, subtract_values, union_values};
 pub use nearest::nearest_name;
-pub use origin::{ConfigSource, ConfigSources, Resolved, Synonym, resolve_with_origin};
+pub use origin::{ConfigSource, ConfigSources, Lookup, Resolved, Synonym, resolve_with_origin};
 pub use topic::topic_configs;
 pub use topic_config::{CleanupPolicy, Flush, TimestampType, TopicConfig};
 pub use valid::Valid;

@@ -36,14 +36,17 @@ impl ConfigSource {
     }
 }
 
+/// What was set under a broker-level name.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Everywhere a value can have been set. The functions answer by broker-level name, for what was set, not for
 /// defaults.
 #[derive(Clone, Copy)]
 pub struct ConfigSources<'a> {
     pub topic: &'a BTreeMap<String, String>,
-    pub dynamic_broker: &'a dyn Fn(&str) -> Option<String>,
-    pub dynamic_default: &'a dyn Fn(&str) -> Option<String>,
-    pub static_broker: &'a dyn Fn(&str) -> Option<String>,
+    pub dynamic_broker: Lookup<'a>,
+    pub dynamic_default: Lookup<'a>,
+    pub static_broker: Lookup<'a>,
     /// The topic's, for `min.insync.replicas`; 1 for a broker.
     pub replication_factor: i32,
 }
@@ -52,7 +55,7 @@ static NO_OVERRIDES: BTreeMap<String, String> = BTreeMap::new();
 
 impl<'a> ConfigSources<'a> {
     /// Only what file, environment and flags say.
-    pub fn of_static(static_broker: &'a dyn Fn(&str) -> Option<String>) -> ConfigSources<'a> {
+    pub fn of_static(static_broker: Lookup<'a>) -> ConfigSources<'a> {
         ConfigSources {
             topic: &NO_OVERRIDES,
             dynamic_broker: &|_| None,
@@ -91,7 +94,7 @@ pub fn resolve_with_origin(definition: &'static ConfigDef, sources: &ConfigSourc
     let first = synonyms.first();
     Resolved {
         definition,
-        value: first.map(|synonym| convert(definition.name, synonym)).unwrap_or_default(),
+        value: first.map(|synonym| convert(definition, synonym)).unwrap_or_default(),
         source: first.map_or(ConfigSource::Default, |synonym| synonym.source),
         synonyms,
     }
@@ -102,7 +105,7 @@ pub(super) fn explicit_values(
     definition: &'static ConfigDef,
     sources: &ConfigSources<'_>,
 ) -> impl Iterator<Item = String> {
-    candidates(definition, sources).filter_map(|synonym| convert(definition.name, &synonym))
+    candidates(definition, sources).filter_map(|synonym| convert(definition, &synonym))
 }
 
 fn candidates<'a>(
@@ -114,8 +117,11 @@ fn candidates<'a>(
         value: Some(value.clone()),
         source: ConfigSource::Topic,
     });
-    let inherited = definition.synonyms.iter().flat_map(move |&name| {
-        let layers: [(&dyn Fn(&str) -> Option<String>, ConfigSource); 3] = [
+    // A topic's configuration has other names at the broker, a broker's is asked by its own first.
+    let is_of_broker = super::find_broker_config(definition.name).is_some_and(|found| std::ptr::eq(found, definition));
+    let names = is_of_broker.then_some(&definition.name).into_iter().chain(definition.synonyms);
+    let inherited = names.flat_map(move |&name| {
+        let layers: [(Lookup<'_>, ConfigSource); 3] = [
             (sources.dynamic_broker, ConfigSource::DynamicBroker),
             (sources.dynamic_default, ConfigSource::DynamicDefault),
             (sources.static_broker, ConfigSource::StaticBroker),
@@ -129,19 +135,20 @@ fn candidates<'a>(
 }
 
 fn default_of(definition: &'static ConfigDef, replication_factor: i32) -> Option<Synonym> {
-    let value = match definition.name {
-        "min.insync.replicas" => default_min_insync_replicas(replication_factor).to_string(),
-        _ => definition.default?.to_owned(),
-    };
-    // Kafka names the broker's configuration as the origin of a topic's default.
-    let name = definition.synonyms.last().copied().unwrap_or(definition.name);
-    Some(Synonym { name, value: Some(value), source: ConfigSource::Default })
+    if definition.name == "min.insync.replicas" {
+        let value = Some(default_min_insync_replicas(replication_factor).to_string());
+        return Some(Synonym { name: definition.name, value, source: ConfigSource::Default });
+    }
+    // Kafka names the broker's configuration as the origin of a topic's default: log.retention.hours=168.
+    let behind = definition.synonyms.last().and_then(|name| super::find_broker_config(name));
+    let origin = behind.filter(|behind| behind.default.is_some()).unwrap_or(definition);
+    Some(Synonym { name: origin.name, value: Some(origin.default?.to_owned()), source: ConfigSource::Default })
 }
 
 /// `log.retention.hours=2` means 7200000 to `retention.ms`.
-fn convert(name: &str, synonym: &Synonym) -> Option<String> {
-    let value = synonym.value.clone()?;
-    if !name.ends_with(".ms") {
+fn convert(definition: &ConfigDef, synonym: &Synonym) -> Option<String> {
+    let value = definition.normal(synonym.value.as_deref()?);
+    if !definition.name.ends_with(".ms") {
         return Some(value);
     }
     let factor = if synonym.name.ends_with(".hours") {

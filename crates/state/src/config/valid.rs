@@ -12,105 +12,127 @@ pub enum Valid {
     BetweenDouble(f64, f64),
     OneOf(&'static [&'static str]),
     OneOfIgnoringCase(&'static [&'static str]),
-    /// A list whose members all come from here, at least one of them.
+    /// A list whose members all come from here.
     ListOf(&'static [&'static str]),
+    /// A text that says something.
     NonEmpty,
     /// -1 or 1 to 9.
     GzipLevel,
+    /// A time that is not 0; every negative one is "for ever".
+    NotZero,
     /// `*`, or `partition:broker` pairs.
     ThrottledReplicas,
 }
 
-/// Why a value was refused.
-pub(super) enum Reason {
-    /// It does not parse, or breaks a bound; Kafka's sentence names configuration and value.
-    Because(String),
-    /// The same, about one member of a list.
-    Member(String, String),
+/// A value that is to be judged, with what its error needs to say.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: &'a str,
 }
 
-impl Reason {
-    pub(super) fn sentence(self, name: &str, value: &str) -> String {
-        match self {
-            Reason::Because(why) => format!("Invalid value {value} for configuration {name}: {why}"),
-            Reason::Member(member, why) => format!("Invalid value {member} for configuration {name}: {why}"),
+impl Candidate<'_> {
+    /// Parses the value as `kind` and holds it against `valid`. The error is Kafka's sentence.
+    pub(super) fn check(self, kind: ConfigType, valid: Valid) -> Result<(), String> {
+        match kind {
+            ConfigType::Boolean => self.check_boolean(),
+            ConfigType::Int => self.check_integer(kind, i64::from(i32::MIN), i64::from(i32::MAX), valid),
+            ConfigType::Short => self.check_integer(kind, i64::from(i16::MIN), i64::from(i16::MAX), valid),
+            ConfigType::Long => self.check_integer(kind, i64::MIN, i64::MAX, valid),
+            ConfigType::Double => self.check_double(valid),
+            ConfigType::List => self.check_list(valid),
+            ConfigType::String | ConfigType::Class | ConfigType::Password => self.check_string(valid),
         }
     }
-}
 
-/// Parses `value` as `kind` and holds it against `valid`.
-pub(super) fn check(kind: ConfigType, valid: Valid, value: &str) -> Result<(), Reason> {
-    let value = value.trim();
-    match kind {
-        ConfigType::Boolean if !value.eq_ignore_ascii_case("true") && !value.eq_ignore_ascii_case("false") => {
-            Err(because("Expected value to be either true or false"))
+    fn check_boolean(self) -> Result<(), String> {
+        let value = self.value.trim();
+        if value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false") {
+            return Ok(());
         }
-        ConfigType::Int => check_integer(value, kind, i64::from(i32::MIN), i64::from(i32::MAX), valid),
-        ConfigType::Short => check_integer(value, kind, i64::from(i16::MIN), i64::from(i16::MAX), valid),
-        ConfigType::Long => check_integer(value, kind, i64::MIN, i64::MAX, valid),
-        ConfigType::Double => check_double(value, valid),
-        ConfigType::List => check_list(value, valid),
-        ConfigType::Boolean | ConfigType::String | ConfigType::Class | ConfigType::Password => {
-            check_string(value, valid)
-        }
+        self.invalid("Expected value to be either true or false")
     }
-}
 
-fn check_integer(value: &str, kind: ConfigType, minimum: i64, maximum: i64, valid: Valid) -> Result<(), Reason> {
-    let number = value.parse::<i64>().ok().filter(|number| (minimum..=maximum).contains(number));
-    let Some(number) = number else {
-        return Err(because(format!("Not a number of type {}", kind.name())));
-    };
-    match valid {
-        Valid::AtLeast(least) | Valid::Between(least, _) if number < least => {
-            Err(because(format!("Value must be at least {least}")))
-        }
-        Valid::Between(_, most) if number > most => Err(because(format!("Value must be no more than {most}"))),
-        Valid::GzipLevel if number != -1 && !(1..=9).contains(&number) => {
-            Err(because("Value must be between 1 and 9 or equal to -1"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_double(value: &str, valid: Valid) -> Result<(), Reason> {
-    let Some(number) = value.parse::<f64>().ok().filter(|number| number.is_finite()) else {
-        return Err(because("Not a number of type DOUBLE"));
-    };
-    match valid {
-        Valid::BetweenDouble(least, _) if number < least => Err(because(format!("Value must be at least {least}"))),
-        Valid::BetweenDouble(_, most) if number > most => Err(because(format!("Value must be no more than {most}"))),
-        _ => Ok(()),
-    }
-}
-
-fn check_string(value: &str, valid: Valid) -> Result<(), Reason> {
-    match valid {
-        Valid::OneOf(values) if !values.contains(&value) => {
-            Err(because(format!("String must be one of: {}", values.join(", "))))
-        }
-        Valid::OneOfIgnoringCase(values) if !values.iter().any(|known| known.eq_ignore_ascii_case(value)) => {
-            Err(because(format!("String must be one of (case insensitive): {}", values.join(", "))))
-        }
-        Valid::NonEmpty if value.is_empty() => Err(because("String must be non-empty")),
-        _ => Ok(()),
-    }
-}
-
-fn check_list(value: &str, valid: Valid) -> Result<(), Reason> {
-    let members = list_values(value);
-    match valid {
-        Valid::ListOf(known) => match members.iter().find(|member| !known.contains(member)) {
-            Some(member) => {
-                Err(Reason::Member((*member).to_owned(), format!("String must be one of: {}", known.join(", "))))
+    fn check_integer(self, kind: ConfigType, minimum: i64, maximum: i64, valid: Valid) -> Result<(), String> {
+        let parsed = self.value.trim().parse::<i64>().ok();
+        let Some(number) = parsed.filter(|number| (minimum..=maximum).contains(number)) else {
+            return self.invalid(format!("Not a number of type {}", kind.name()));
+        };
+        match valid {
+            Valid::AtLeast(least) | Valid::Between(least, _) if number < least => self.too_small(least),
+            Valid::Between(_, most) if number > most => self.too_large(most),
+            Valid::NotZero if number == 0 => {
+                Err(format!("requirement failed: {} must be unlimited (-1) or, greater than or equal to 1", self.name))
             }
-            None => Ok(()),
-        },
-        Valid::ThrottledReplicas if !is_throttled_replicas(&members) => Err(because(
-            "Must be the literal '*' or a list of replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
-        )),
-        Valid::NonEmpty if members.is_empty() => Err(because("List must not be empty")),
-        _ => Ok(()),
+            Valid::GzipLevel if number != -1 && !(1..=9).contains(&number) => {
+                self.invalid("Value must be between 1 and 9 or equal to -1")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_double(self, valid: Valid) -> Result<(), String> {
+        let parsed = self.value.trim().parse::<f64>().ok();
+        let Some(number) = parsed.filter(|number| number.is_finite()) else {
+            return self.invalid("Not a number of type DOUBLE");
+        };
+        match valid {
+            Valid::BetweenDouble(least, _) if number < least => self.too_small(least),
+            Valid::BetweenDouble(_, most) if number > most => self.too_large(most),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_string(self, valid: Valid) -> Result<(), String> {
+        let value = self.value.trim();
+        match valid {
+            Valid::OneOf(values) if !values.contains(&value) => self.not_one_of(values),
+            Valid::OneOfIgnoringCase(values) if !values.iter().any(|known| known.eq_ignore_ascii_case(value)) => {
+                self.invalid(format!("String must be one of (case insensitive): {}", values.join(", ")))
+            }
+            Valid::NonEmpty if value.is_empty() => self.invalid("String must be non-empty"),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_list(self, valid: Valid) -> Result<(), String> {
+        let members = list_values(self.value);
+        if members.contains(&"") {
+            return Err(format!("Configuration '{}' values must not be empty.", self.name));
+        }
+        match valid {
+            Valid::ListOf(known) => match members.iter().find(|member| !known.contains(member)) {
+                Some(member) => Candidate { value: member, ..self }.not_one_of(known),
+                None => Ok(()),
+            },
+            Valid::ThrottledReplicas if !is_throttled_replicas(&members) => self.not_throttled_replicas(&members),
+            _ => Ok(()),
+        }
+    }
+
+    fn not_one_of(self, values: &[&str]) -> Result<(), String> {
+        self.invalid(format!("String must be one of: {}", values.join(", ")))
+    }
+
+    fn not_throttled_replicas(self, members: &[&str]) -> Result<(), String> {
+        let written = format!("[{}]", members.join(", "));
+        Candidate { value: &written, ..self }.invalid(format!(
+            "{} must be the literal '*' or a list of replicas in the following format: \
+             [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+            self.name
+        ))
+    }
+
+    fn too_small(self, least: impl std::fmt::Display) -> Result<(), String> {
+        self.invalid(format!("Value must be at least {least}"))
+    }
+
+    fn too_large(self, most: impl std::fmt::Display) -> Result<(), String> {
+        self.invalid(format!("Value must be no more than {most}"))
+    }
+
+    fn invalid(self, why: impl std::fmt::Display) -> Result<(), String> {
+        Err(format!("Invalid value {} for configuration {}: {why}", self.value, self.name))
     }
 }
 
@@ -121,6 +143,15 @@ fn is_throttled_replicas(members: &[&str]) -> bool {
     members == ["*"] || members.iter().all(is_pair)
 }
 
-fn because(why: impl Into<String>) -> Reason {
-    Reason::Because(why.into())
+/// The value as Kafka shows it: numbers, booleans and lists without what their reading ignores.
+pub(super) fn normal(kind: ConfigType, value: &str) -> String {
+    match kind {
+        ConfigType::Boolean => value.trim().to_ascii_lowercase(),
+        ConfigType::List => list_values(value).join(","),
+        ConfigType::Int | ConfigType::Short | ConfigType::Long => {
+            value.trim().parse::<i64>().map_or_else(|_| value.to_owned(), |number| number.to_string())
+        }
+        ConfigType::Double | ConfigType::String | ConfigType::Class => value.trim().to_owned(),
+        ConfigType::Password => value.to_owned(),
+    }
 }
