@@ -1,9 +1,10 @@
 //! What the header of a batch must be like before its records may enter the log, in Kafka's order of checks.
 //!
-//! The checks need no record: the leader does not inflate what it stores. What the bytes alone can tell (one whole
-//! batch, its CRC, null keys in a compacted topic) is the caller's to find out, before it asks for admission.
+//! The checks need no record: the leader does not inflate what it stores. [`check_bytes`] adds what only the bytes can
+//! tell, one whole batch and its checksum, at their places in that order; keys and timestamps of single records are in
+//! `record_checks`.
 
-use capek_wire::batch::{BatchHeader, Codec};
+use capek_wire::batch::{self, BatchError, BatchHeader, Codec};
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Offset;
 
@@ -30,19 +31,56 @@ pub enum Admitted {
     Duplicate { base_offset: Offset, end_offset: Offset, log_append_time_ms: i64 },
 }
 
+/// Is this one whole batch whose checksum fits, and nothing wrong with what is looked at before the checksum? What it
+/// answers is ready for [`super::Leader::admit`].
+pub fn check_bytes(bytes: &[u8], context: &AdmitContext<'_>) -> Result<BatchHeader, Refusal> {
+    let header = BatchHeader::parse(bytes).map_err(not_a_batch)?;
+    if header.size_bytes() != bytes.len() {
+        return Err(invalid_record("a produce request must carry exactly one whole batch for each partition"));
+    }
+    check_before_checksum(&header, context)?;
+    batch::check(bytes).map_err(not_a_batch)
+}
+
+fn not_a_batch(error: BatchError) -> Refusal {
+    match error {
+        BatchError::Truncated { .. } | BatchError::Trailing(_) => invalid_record(error.to_string()),
+        BatchError::Magic(magic) => unknown_magic(magic),
+        error => Refusal::new(ErrorCode::CorruptMessage, error.to_string()),
+    }
+}
+
+/// Versions 0 and 1 are formats that Kafka no longer takes; others never were.
+fn unknown_magic(magic: i8) -> Refusal {
+    match magic {
+        0 | 1 => invalid_record(format!("record batches of magic {magic} are no longer taken, only of magic 2")),
+        magic => Refusal::new(ErrorCode::CorruptMessage, format!("Invalid magic found in record: {magic}")),
+    }
+}
+
 /// The checks that come before the checksum is computed: cheap, and a huge batch is refused for its size.
 pub fn check_before_checksum(header: &BatchHeader, context: &AdmitContext<'_>) -> Result<(), Refusal> {
-    if header.base_offset != 0 {
-        return Err(invalid_record("the base offset of a produced batch must be 0"));
+    if header.is_transactional() {
+        // Final on purpose: a retriable error would keep a transactional client busy for a minute.
+        return Err(Refusal::new(
+            ErrorCode::TransactionalIdAuthorizationFailed,
+            "transactions are not supported by this broker yet",
+        ));
     }
     if header.magic != 2 {
-        return Err(invalid_record("produce requests of this version take only record batches with magic 2"));
+        return Err(unknown_magic(header.magic));
     }
     if !context.accepts_zstd && header.codec().is_ok_and(|codec| codec == Codec::Zstd) {
         return Err(Refusal::new(
             ErrorCode::UnsupportedCompressionType,
             "produce requests below version 7 may not use zstd compression",
         ));
+    }
+    if header.base_offset != 0 {
+        return Err(invalid_record(format!(
+            "the base offset of a produced batch must be 0, not {}",
+            header.base_offset
+        )));
     }
     let size_bytes = header.size_bytes();
     if size_bytes as i64 > i64::from(context.config.max_message_bytes) {
@@ -99,13 +137,6 @@ fn check_origin(header: &BatchHeader) -> Result<(), Refusal> {
             header.base_sequence, header.producer_id
         )));
     }
-    if header.is_transactional() {
-        // Final on purpose: a retriable error would keep a transactional client busy for a minute.
-        return Err(Refusal::new(
-            ErrorCode::TransactionalIdAuthorizationFailed,
-            "transactions are not supported by this broker yet",
-        ));
-    }
     Ok(())
 }
 
@@ -114,18 +145,35 @@ fn check_timestamps(header: &BatchHeader, context: &AdmitContext<'_>) -> Result<
     if config.message_timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
-    // -1 means that the producer set none; Kafka does not judge that.
-    let oldest_allowed = context.now_ms.saturating_sub(config.timestamp_before_max_ms);
-    let newest_allowed = context.now_ms.saturating_add(config.timestamp_after_max_ms);
-    let too_old = header.base_timestamp != -1 && header.base_timestamp < oldest_allowed;
-    let too_new = header.max_timestamp != -1 && header.max_timestamp > newest_allowed;
-    if too_old || too_new {
+    let bounds = TimestampBounds::of(context);
+    if !bounds.allow(header.base_timestamp) || !bounds.allow(header.max_timestamp) {
         return Err(Refusal::new(
             ErrorCode::InvalidTimestamp,
             "One or more records have been rejected due to invalid timestamp",
         ));
     }
     Ok(())
+}
+
+/// How far the clock of a producer may be from ours; both ends are inside.
+#[derive(Clone, Copy)]
+pub(super) struct TimestampBounds {
+    pub(super) oldest: i64,
+    pub(super) newest: i64,
+}
+
+impl TimestampBounds {
+    pub(super) fn of(context: &AdmitContext<'_>) -> TimestampBounds {
+        TimestampBounds {
+            oldest: context.now_ms.saturating_sub(context.config.timestamp_before_max_ms),
+            newest: context.now_ms.saturating_add(context.config.timestamp_after_max_ms),
+        }
+    }
+
+    /// -1 means that the producer set none; Kafka does not judge that.
+    pub(super) fn allow(self, timestamp_ms: i64) -> bool {
+        timestamp_ms == -1 || (self.oldest..=self.newest).contains(&timestamp_ms)
+    }
 }
 
 pub(super) fn invalid_record(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {

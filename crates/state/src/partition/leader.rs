@@ -58,7 +58,7 @@ struct Follower {
     in_sync: bool,
 }
 
-/// An append that the journal has not confirmed.
+/// An entry of the journal, of one batch or of several, that is not confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct InFlight {
     base_offset: Offset,
@@ -77,6 +77,8 @@ pub struct Leader {
     producers: Producers,
     producer_expiration_ms: i64,
     in_flight: VecDeque<InFlight>,
+    /// What was admitted from here on is not in any entry yet.
+    unsubmitted_from: Offset,
     parked: BTreeSet<(Offset, ReplyId)>,
     failed: bool,
 }
@@ -101,6 +103,7 @@ impl Leader {
             producers,
             producer_expiration_ms: PRODUCER_EXPIRATION_MS,
             in_flight: VecDeque::new(),
+            unsubmitted_from: start.log_end,
             parked: BTreeSet::new(),
             failed: false,
         };
@@ -226,8 +229,16 @@ impl Leader {
             self.producers.append(&batch, context.now_ms);
         }
         self.log_end = end_offset;
-        self.in_flight.push_back(InFlight { base_offset, end_offset });
         Admitted::Append { base_offset, end_offset }
+    }
+
+    /// Everything admitted since the last call went to the journal as one entry: it is written or fails as a whole.
+    pub fn submitted(&mut self) {
+        if self.unsubmitted_from < self.log_end {
+            let entry = InFlight { base_offset: self.unsubmitted_from, end_offset: self.log_end };
+            self.in_flight.push_back(entry);
+            self.unsubmitted_from = self.log_end;
+        }
     }
 
     /// Holds a reply back until everything below `end_offset` is committed. False: it is already, answer now.
@@ -250,24 +261,27 @@ impl Leader {
         assert!(end_offset <= self.log_end || self.failed, "more was flushed than was admitted");
         // After a failure the end was cut back; what the journal confirms beyond it is cut there too.
         let end_offset = end_offset.min(self.log_end);
-        while self.in_flight.front().is_some_and(|append| append.end_offset <= end_offset) {
+        while self.in_flight.front().is_some_and(|entry| entry.end_offset <= end_offset) {
             self.in_flight.pop_front();
         }
+        self.unsubmitted_from = self.unsubmitted_from.max(end_offset);
         self.flushed_end = self.flushed_end.max(end_offset);
         self.advance(effects);
     }
 
-    /// The append that ends at `end_offset` could not be written. It and all that came after it are refused, and this
+    /// The entry that ends at `end_offset` could not be written. It and all that came after it are refused, and this
     /// leader admits nothing more: the partition reopens its log at the last good end.
     pub fn append_failed(&mut self, end_offset: Offset, effects: &mut Vec<Effect>) {
         self.failed = true;
-        let failed = self.in_flight.iter().position(|append| append.end_offset >= end_offset);
-        let Some(position) = failed else {
-            return; // A later append of a batch that was cut back already.
-        };
-        self.log_end = self.in_flight[position].base_offset;
-        self.in_flight.truncate(position);
-        let refused = self.parked.split_off(&(self.log_end + 1, ReplyId(0)));
+        let failed = self.in_flight.iter().position(|entry| entry.end_offset >= end_offset);
+        let good_end = failed.map_or(self.unsubmitted_from, |position| self.in_flight[position].base_offset);
+        if good_end >= self.log_end {
+            return; // It was cut back with an earlier one.
+        }
+        self.in_flight.truncate(failed.unwrap_or(self.in_flight.len()));
+        self.log_end = good_end;
+        self.unsubmitted_from = good_end;
+        let refused = self.parked.split_off(&(good_end + 1, ReplyId(0)));
         effects.extend(refused.into_iter().map(|(_, reply)| Effect::Refuse(reply, ErrorCode::KafkaStorageError)));
     }
 

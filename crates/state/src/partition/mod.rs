@@ -15,7 +15,9 @@
 mod admit;
 mod leader;
 mod producers;
+mod record_checks;
 
-pub use admit::{AdmitContext, Admitted, check_before_checksum};
+pub use admit::{AdmitContext, Admitted, check_before_checksum, check_bytes};
 pub use leader::{Effect, Leader, LeaderStart, ReplyId, Trim};
 pub use producers::{PRODUCER_BATCHES_MAX, ProducerBatch};
+pub use record_checks::{RecordError, RecordsRefused, check_keys, timestamp_errors};

@@ -1,9 +1,11 @@
 //! What may enter a log, and in which order the reasons not to are looked for.
 
 use capek_state::config::TopicConfig;
-use capek_state::partition::{AdmitContext, Admitted, check_before_checksum};
+use capek_state::partition::{
+    AdmitContext, Admitted, RecordError, check_before_checksum, check_bytes, check_keys, timestamp_errors,
+};
 use capek_wire::ErrorCode;
-use capek_wire::batch::BatchHeader;
+use capek_wire::batch::{BatchBuilder, BatchHeader, Codec};
 
 use crate::fixtures::{From, NOW_MS, batch, context, idempotent, leader_at, topic_config};
 
@@ -39,7 +41,9 @@ fn a_batch_gets_the_offsets_behind_the_log_end() {
 #[test]
 fn malformed_headers_are_invalid_records() {
     check(BatchHeader { base_offset: 1, ..batch(1) }, ErrorCode::InvalidRecord);
+    check(BatchHeader { magic: 0, ..batch(1) }, ErrorCode::InvalidRecord);
     check(BatchHeader { magic: 1, ..batch(1) }, ErrorCode::InvalidRecord);
+    check(BatchHeader { magic: 3, ..batch(1) }, ErrorCode::CorruptMessage);
     check(BatchHeader { attributes: UNKNOWN_CODEC, ..batch(1) }, ErrorCode::InvalidRecord);
     check(BatchHeader { attributes: CONTROL, ..batch(1) }, ErrorCode::InvalidRecord);
     check(BatchHeader { record_count: 0, ..batch(1) }, ErrorCode::InvalidRecord);
@@ -57,6 +61,8 @@ fn malformed_headers_are_invalid_records() {
 fn transactions_are_refused_for_good() {
     let header = idempotent(From { producer: 1, epoch: 0, sequence: 0 }, 1);
     check(BatchHeader { attributes: TRANSACTIONAL, ..header }, ErrorCode::TransactionalIdAuthorizationFailed);
+    let also_wrong = BatchHeader { attributes: TRANSACTIONAL | CONTROL, base_offset: 3, magic: 1, ..header };
+    check(also_wrong, ErrorCode::TransactionalIdAuthorizationFailed);
 }
 
 #[test]
@@ -122,6 +128,7 @@ fn timestamps_lie_between_the_bounds_of_the_topic() {
     assert!(admit(NOW_MS - 1000, NOW_MS + hour_ms).is_ok(), "the bounds themselves are inside");
     assert_eq!(admit(NOW_MS - 1001, NOW_MS), Err(ErrorCode::InvalidTimestamp));
     assert_eq!(admit(NOW_MS, NOW_MS + hour_ms + 1), Err(ErrorCode::InvalidTimestamp));
+    assert_eq!(admit(NOW_MS + hour_ms + 1, NOW_MS), Err(ErrorCode::InvalidTimestamp), "a header that lies");
     assert!(admit(-1, -1).is_ok(), "no timestamp is no wrong timestamp");
 }
 
@@ -152,4 +159,71 @@ fn min_insync_replicas_is_two_of_three_unless_it_is_set() {
     assert_eq!(config.min_insync_replicas_for(5), 1);
     let config = topic_config(&[("min.insync.replicas", "4")]);
     assert_eq!(config.min_insync_replicas_for(3), 3);
+}
+
+fn whole_batch(keys: &[Option<&[u8]>], codec: Codec) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(codec);
+    for (key, index) in keys.iter().zip(0..) {
+        builder.push(NOW_MS + index, *key, Some(b"value"), &[]);
+    }
+    builder.build().expect("it is small").to_vec()
+}
+
+#[test]
+fn a_request_carries_one_whole_batch_with_a_right_checksum() {
+    let config = topic_config(&[("max.message.bytes", "2000")]);
+    let check = |bytes: &[u8]| check_bytes(bytes, &context(&config)).map_err(|refusal| refusal.code);
+    let whole = whole_batch(&[None, None], Codec::None);
+    assert_eq!(check(&whole).map(|header| header.record_count), Ok(2));
+    for length in 0..whole.len() {
+        assert_eq!(check(&whole[..length]), Err(ErrorCode::InvalidRecord), "cut at {length}");
+    }
+    assert_eq!(check(&[whole.clone(), whole.clone()].concat()), Err(ErrorCode::InvalidRecord));
+    let mut damaged = whole.clone();
+    *damaged.last_mut().expect("it has bytes") ^= 1;
+    assert_eq!(check(&damaged), Err(ErrorCode::CorruptMessage));
+    damaged[7] = 5;
+    assert_eq!(check(&damaged), Err(ErrorCode::InvalidRecord), "the base offset is looked at first");
+    let huge = whole_batch(&[Some(&[7; 3000])], Codec::None);
+    let damaged: Vec<u8> = huge[..huge.len() - 1].iter().copied().chain([0]).collect();
+    assert_eq!(check(&damaged), Err(ErrorCode::MessageTooLarge), "and so is the size");
+}
+
+#[test]
+fn a_compacted_topic_wants_keys_and_says_where_they_are_missing() {
+    for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
+        let check = |keys: &[Option<&[u8]>]| check_keys(whole_batch(keys, codec).into(), 10_000, &"orders-0");
+        assert_eq!(check(&[Some(b"a"), Some(b"")]), Ok(()), "an empty key is a key");
+        let refused = check(&[Some(b"a"), None, None]).expect_err("two have none");
+        let message = "Compacted topic cannot accept message without key in topic partition orders-0".to_owned();
+        let errors = [1, 2].map(|batch_index| RecordError { batch_index, message: message.clone() });
+        assert_eq!(refused.record_errors, errors);
+        assert_eq!(refused.refusal.code, ErrorCode::InvalidRecord);
+        let sentence = format!(
+            "One or more records have been rejected due to 2 record errors in total, and only showing the first three errors at most: \
+             [RecordError(batchIndex=1, message='{message}'), RecordError(batchIndex=2, message='{message}')]"
+        );
+        assert_eq!(refused.refusal.message.as_deref(), Some(sentence.as_str()));
+    }
+}
+
+#[test]
+fn records_that_cannot_be_read_are_refused_where_they_must_be() {
+    let bomb = whole_batch(&[Some(&[0; 5000])], Codec::Gzip);
+    let refused = check_keys(bomb.into(), 1000, &"orders-0").expect_err("it inflates beyond the limit");
+    assert_eq!((refused.refusal.code, refused.record_errors), (ErrorCode::InvalidRecord, vec![]));
+}
+
+#[test]
+fn wrong_timestamps_are_told_record_by_record() {
+    let config = TopicConfig::default();
+    let early = AdmitContext { now_ms: NOW_MS - 3_600_000 + 1, ..context(&config) };
+    let errors = timestamp_errors(whole_batch(&[None, None, None], Codec::None).into(), 10_000, &early);
+    let message = format!(
+        "Timestamp {} of message with offset 2 is out of range. The timestamp should be within [{}, {}]",
+        NOW_MS + 2,
+        early.now_ms - i64::MAX,
+        NOW_MS + 1
+    );
+    assert_eq!(errors, [RecordError { batch_index: 2, message }]);
 }

@@ -18,6 +18,13 @@ fn append(leader: &mut Leader, record_count: i32) -> i64 {
     }
 }
 
+/// Appends one batch as an entry of its own.
+fn append_entry(leader: &mut Leader, record_count: i32) -> i64 {
+    let end_offset = append(leader, record_count);
+    leader.submitted();
+    end_offset
+}
+
 fn flushed(leader: &mut Leader, end_offset: i64) -> Vec<Effect> {
     let mut effects = Vec::new();
     leader.flushed(end_offset, &mut effects);
@@ -106,7 +113,7 @@ fn the_journal_cannot_flush_what_was_never_admitted() {
 #[test]
 fn a_failed_append_is_cut_back_with_all_that_followed() {
     let mut leader = leader_at(0);
-    let ends: Vec<i64> = (0..3).map(|_| append(&mut leader, 2)).collect();
+    let ends: Vec<i64> = (0..3).map(|_| append_entry(&mut leader, 2)).collect();
     leader.park(ends[0], FIRST);
     leader.park(ends[1], SECOND);
     leader.park(ends[2], THIRD);
@@ -116,6 +123,30 @@ fn a_failed_append_is_cut_back_with_all_that_followed() {
     assert_eq!((leader.log_end(), leader.has_failed()), (2, true));
     // The first was written before the failure and is answered when its round is synced.
     assert_eq!(flushed(&mut leader, ends[0]), [Effect::AdvanceHighWatermark(2), Effect::Reply(FIRST)]);
+}
+
+#[test]
+fn an_entry_of_several_batches_fails_as_a_whole() {
+    let mut leader = leader_at(0);
+    let first = append_entry(&mut leader, 1);
+    let second = append(&mut leader, 1);
+    let third = append_entry(&mut leader, 1);
+    let replies = [(first, FIRST), (second, SECOND), (third, THIRD)];
+    replies.iter().for_each(|(end, reply)| assert!(leader.park(*end, *reply)));
+    let refused = [SECOND, THIRD].map(|reply| Effect::Refuse(reply, ErrorCode::KafkaStorageError));
+    assert_eq!(failed(&mut leader, third), refused);
+    assert_eq!(leader.log_end(), first);
+}
+
+#[test]
+fn what_was_never_submitted_fails_from_the_flushed_end_on() {
+    let mut leader = leader_at(0);
+    let ends: Vec<i64> = (0..3).map(|_| append(&mut leader, 1)).collect();
+    assert!(leader.park(ends[1], SECOND) && leader.park(ends[2], THIRD));
+    assert_eq!(flushed(&mut leader, ends[0]), [Effect::AdvanceHighWatermark(1)]);
+    let refused = [SECOND, THIRD].map(|reply| Effect::Refuse(reply, ErrorCode::KafkaStorageError));
+    assert_eq!(failed(&mut leader, ends[2]), refused);
+    assert_eq!(leader.log_end(), 1);
 }
 
 #[test]
