@@ -1,0 +1,137 @@
+//! What a start after a crash does. In this order, and each step may be cut off and done again:
+//!
+//! 1. the journal's files are synced and read: which rounds are there, whole, above the directory's recovery point;
+//! 2. each log is scanned, and with the journal's entries for it a plan is made: what its files keep, what is written again;
+//! 3. only a log whose plan holds is changed; a damaged one stays as it is, offline, with a message;
+//! 4. the caller syncs everything and writes recovery points before any log opens.
+
+mod apply;
+mod plan;
+mod rounds;
+mod survey;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::directory::Names;
+use super::points::{Point, Points};
+use super::{JOURNAL_DIRECTORY, JournalOptions};
+use crate::error::OpenError;
+use crate::file_cache::FileCache;
+use crate::ids::{LogId, LogKey};
+use crate::vfs::Vfs;
+
+use rounds::{LogEntries, Rounds};
+
+/// One log after recovery.
+pub(in crate::journal) struct RecoveredState {
+    pub id: LogId,
+    pub end: i64,
+    pub log_start: i64,
+    /// For a damaged one `end` is where it should end: the next start must find it damaged again.
+    pub damaged: Option<String>,
+}
+
+impl RecoveredState {
+    pub fn point(&self, sequence: u64) -> Point {
+        Point { end: self.end, log_start: self.log_start, sequence }
+    }
+}
+
+/// All of them.
+#[derive(Default)]
+pub(in crate::journal) struct Recovered {
+    pub is_clean: bool,
+    pub logs: Vec<RecoveredState>,
+    pub rounds: u64,
+    pub entries: u64,
+}
+
+impl Recovered {
+    pub fn points(&self, sequence: u64) -> BTreeMap<LogKey, Point> {
+        self.logs.iter().map(|log| (log.id.key(), log.point(sequence))).collect()
+    }
+}
+
+/// What recovery works with.
+struct Recovering<'a> {
+    vfs: &'a Arc<dyn Vfs>,
+    files: &'a Arc<FileCache>,
+    options: &'a JournalOptions,
+    rounds: Rounds,
+}
+
+pub(in crate::journal) fn recover(
+    vfs: &Arc<dyn Vfs>,
+    files: &Arc<FileCache>,
+    options: &JournalOptions,
+    points: &Points,
+    names: &Names,
+) -> Result<Recovered, OpenError> {
+    let is_fresh = points.starts == 0;
+    let mut recovered = Recovered { is_clean: points.is_clean, ..Recovered::default() };
+    let rounds = match points.is_clean {
+        true => Rounds::default(),
+        false => Rounds::read(&**vfs, &options.path.join(JOURNAL_DIRECTORY), points, &options.path)?,
+    };
+    (recovered.rounds, recovered.entries) = (rounds.rounds_count, rounds.entries_count);
+    let mut recovering = Recovering { vfs, files, options, rounds };
+    let mut logs = std::mem::take(&mut recovering.rounds.logs);
+    for (key, id) in &names.ids {
+        let point = points.logs.get(key).copied();
+        let entries = logs.remove(key).unwrap_or_default();
+        let state = match point {
+            // Closed in good order: it is opened when somebody needs it.
+            Some(point) if points.is_clean && !is_fresh => {
+                Some(RecoveredState { id: id.clone(), end: point.end, log_start: point.log_start, damaged: None })
+            }
+            _ => recovering.recover_log(id, point.unwrap_or_default(), &entries)?,
+        };
+        recovered.logs.extend(state);
+    }
+    for (key, entries) in logs {
+        note_missing(&key, points, &entries);
+    }
+    Ok(recovered)
+}
+
+/// The journal speaks of a log that has no directory. If it was not deleted, somebody removed it by hand.
+fn note_missing(key: &LogKey, points: &Points, entries: &LogEntries) {
+    let had_data = points.logs.get(key).is_some_and(|point| point.end > point.log_start);
+    if had_data && !entries.ends_deleted() {
+        ::log::error!("the directory of topic id {} partition {} is gone", key.topic_id, key.partition);
+    }
+}
+
+impl Recovering<'_> {
+    /// `None`: it was deleted.
+    fn recover_log(&self, id: &LogId, point: Point, entries: &LogEntries) -> Result<Option<RecoveredState>, OpenError> {
+        let at = OpenError::at(&self.options.path);
+        if entries.ends_deleted() {
+            return self.delete_again(id).map(|()| None).map_err(at);
+        }
+        let directory = self.options.path.join(id.directory_name());
+        let outline = entries.outline(point);
+        let survey = survey::survey(&**self.vfs, &directory, &outline).map_err(&at)?;
+        let plan = plan::plan(self, id, &survey, &outline, entries).map_err(&at)?;
+        match plan {
+            Ok(plan) => {
+                let end = apply::apply(self, id, &survey, &outline, &plan).map_err(&at)?;
+                Ok(Some(RecoveredState { id: id.clone(), end, log_start: outline.log_start, damaged: None }))
+            }
+            Err(problem) => {
+                let problem = format!("{}: {problem}", id.directory_name());
+                ::log::error!("{problem}; the log stays offline, its files are not touched");
+                let (end, log_start) = (outline.flushed_end, outline.log_start);
+                Ok(Some(RecoveredState { id: id.clone(), end, log_start, damaged: Some(problem) }))
+            }
+        }
+    }
+
+    /// A Delete is the last word on this log, but the directory has its name still.
+    fn delete_again(&self, id: &LogId) -> std::io::Result<()> {
+        let name = id.directory_name();
+        let unique: String = self.vfs.unique_id().iter().map(|byte| format!("{byte:02x}")).collect();
+        self.vfs.rename(&self.options.path.join(&name), &self.options.path.join(format!("{name}.{unique}-delete")))
+    }
+}

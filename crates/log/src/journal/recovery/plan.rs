@@ -1,0 +1,162 @@
+//! Step 2, second half: what the files keep and which of the journal's appends are written again. Nothing is changed here,
+//! and where the two do not add up to all that was confirmed, the log is damaged.
+
+use std::io;
+
+use capek_wire::batch::batches;
+
+use super::super::format::{Kind, headers_crc_of};
+use super::Recovering;
+use super::rounds::{LogEntries, LogEntry, Outline};
+use super::survey::Survey;
+use crate::ids::LogId;
+
+/// An append to be written again, up to a bound that a later cut set.
+pub(super) struct Replay {
+    pub entry: LogEntry,
+    pub length: usize,
+}
+
+pub(super) struct Plan {
+    /// The files keep what is below; `None`: nothing.
+    pub keep_below: Option<i64>,
+    pub replays: Vec<Replay>,
+}
+
+/// The state of the plan while it goes through the entries.
+struct Planning<'a> {
+    recovering: &'a Recovering<'a>,
+    survey: &'a Survey,
+    outline: &'a Outline,
+    directory: std::path::PathBuf,
+    plan: Plan,
+    /// Where the log ends so far.
+    end: i64,
+}
+
+pub(super) fn plan(
+    recovering: &Recovering<'_>,
+    id: &LogId,
+    survey: &Survey,
+    outline: &Outline,
+    entries: &LogEntries,
+) -> io::Result<Result<Plan, String>> {
+    if survey.valid_end < outline.required_end && outline.required_end > outline.log_start {
+        let problem = format!("it must be whole up to {}, but {}", outline.required_end, survey.problem);
+        return Ok(Err(problem));
+    }
+    // A log that ends below its start is empty at it.
+    let keep_below =
+        (survey.valid_end >= outline.log_start && !outline.is_reset).then_some(survey.valid_end.min(outline.cut));
+    let mut planning = Planning {
+        recovering,
+        survey,
+        outline,
+        directory: recovering.options.path.join(id.directory_name()),
+        end: keep_below.unwrap_or(outline.log_start),
+        plan: Plan { keep_below, replays: Vec::new() },
+    };
+    for (entry, kept_below) in entries.kept(outline) {
+        let problem = match entry.header.kind {
+            Kind::Append => planning.append(entry, kept_below)?,
+            Kind::Flushed => planning.flushed(entry, kept_below)?,
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return Ok(Err(problem));
+        }
+    }
+    if planning.end < outline.flushed_end {
+        let problem =
+            format!("{} was confirmed, but it ends at {}: {}", outline.flushed_end, planning.end, survey.problem);
+        return Ok(Err(problem));
+    }
+    Ok(Ok(planning.plan))
+}
+
+impl Planning<'_> {
+    fn append(&mut self, entry: &LogEntry, kept_below: i64) -> io::Result<Option<String>> {
+        let header = &entry.header;
+        let end_offset = header.end_offset.min(kept_below);
+        if header.base_offset >= kept_below || end_offset <= self.outline.log_start {
+            return Ok(None);
+        }
+        if self.end < header.previous_end {
+            let problem = format!("{} to {} is missing: {}", self.end, header.previous_end, self.survey.problem);
+            return Ok(Some(problem));
+        }
+        let mut payload = self.recovering.rounds.payload(entry)?;
+        let (length, clipped_end) = clip(&payload, kept_below);
+        payload.truncate(length);
+        if length == 0 {
+            return Ok(None);
+        }
+        if !self.is_there(header.base_offset, clipped_end, &payload)? {
+            // The files are cut where this append began, and all that follows is written again.
+            self.plan.keep_below = self.plan.keep_below.map(|keep_below| keep_below.min(header.previous_end));
+            self.plan.replays.push(Replay { entry: *entry, length });
+            self.end = clipped_end;
+        }
+        Ok(None)
+    }
+
+    fn is_there(&self, base_offset: i64, end_offset: i64, payload: &[u8]) -> io::Result<bool> {
+        let keeps = self.plan.keep_below.is_some_and(|keep_below| end_offset <= keep_below);
+        if !keeps || !self.plan.replays.is_empty() {
+            return Ok(false);
+        }
+        let vfs = &**self.recovering.vfs;
+        let Some(place) = self.survey.locate(vfs, &self.directory, base_offset)? else { return Ok(false) };
+        Ok(self.survey.read(vfs, &self.directory, place, payload.len())? == payload)
+    }
+
+    /// The range went past the journal and was synced in its segment: it must be there.
+    fn flushed(&mut self, entry: &LogEntry, kept_below: i64) -> io::Result<Option<String>> {
+        let header = &entry.header;
+        let end_offset = header.end_offset.min(kept_below);
+        if header.base_offset >= kept_below || end_offset <= self.outline.log_start {
+            return Ok(None);
+        }
+        let keeps = self.plan.keep_below.is_some_and(|keep_below| keep_below >= end_offset);
+        if !keeps || !self.plan.replays.is_empty() {
+            let problem = format!("{} to {end_offset} was synced, but {}", header.base_offset, self.survey.problem);
+            return Ok(Some(problem));
+        }
+        let is_whole_range = end_offset == header.end_offset && header.base_offset >= self.outline.log_start;
+        if is_whole_range && !self.has_headers(entry)? {
+            let problem = format!("the batch headers of {} to {end_offset} changed", header.base_offset);
+            return Ok(Some(problem));
+        }
+        Ok(None)
+    }
+
+    fn has_headers(&self, entry: &LogEntry) -> io::Result<bool> {
+        let vfs = &**self.recovering.vfs;
+        let header = &entry.header;
+        let expected = self.recovering.rounds.payload(entry)?;
+        let Some(from) = self.survey.locate(vfs, &self.directory, header.base_offset)? else { return Ok(false) };
+        let Some(to) = self.survey.locate(vfs, &self.directory, header.end_offset)? else { return Ok(false) };
+        let length: u64 = (from.0..=to.0)
+            .map(|at| {
+                let start = if at == from.0 { from.1 } else { 0 };
+                let end = if at == to.0 { to.1 } else { self.survey.segments[at].size_bytes };
+                end.saturating_sub(start)
+            })
+            .sum();
+        let bytes = self.survey.read(vfs, &self.directory, from, length as usize)?;
+        Ok(headers_crc_of(0, &bytes).to_be_bytes()[..] == expected[..])
+    }
+}
+
+/// How many bytes of whole batches end at or below the bound, and where they end.
+fn clip(payload: &[u8], kept_below: i64) -> (usize, i64) {
+    let (mut length, mut end) = (0, i64::MIN);
+    for (position, header) in batches(payload).flatten() {
+        if header.next_offset() > kept_below {
+            break;
+        }
+        length = position + header.size_bytes();
+        end = header.next_offset();
+    }
+    (length, end)
+}

@@ -1,0 +1,90 @@
+//! The journal on a sound disk: rounds, answers, restarts.
+
+mod common;
+
+use std::sync::Arc;
+
+use capek_log::vfs::{RealVfs, SimVfs, Vfs};
+use capek_log::{Entry, Flush, LogConfig, ReadOutcome, ReadRequest};
+use common::*;
+
+fn sim() -> Arc<dyn Vfs> {
+    Arc::new(SimVfs::new(1))
+}
+
+#[test]
+fn what_is_appended_is_answered_and_read_back() {
+    let (mut driver, recovery) = Driver::open(sim(), options("/data")).unwrap();
+    assert!(recovery.clean && recovery.logs.is_empty());
+    let log = driver.log("orders", 0, LogConfig::default());
+    driver.append(&log, 2, 10);
+    driver.append(&log, 3, 10);
+    driver.push(Entry::Barrier { log: log.clone(), token: 7 });
+    assert_eq!(outcomes(&driver.run().unwrap()), ["flushed 5", "drained 7 5"]);
+    assert_eq!(base_offsets(&content(&log)), [0, 2]);
+    let from_within = ReadRequest { offset: 3, max_bytes: 1, end_offset: 5, at_least_one: true, may_block: true };
+    let ReadOutcome::Data { bytes, next_offset } = log.read(from_within).unwrap() else { panic!() };
+    assert_eq!((base_offsets(&bytes), next_offset), (vec![2], 5));
+    assert_eq!(log.read(ReadRequest { at_least_one: false, ..from_within }).unwrap(), ReadOutcome::Empty);
+    assert_eq!(log.read(ReadRequest { end_offset: 2, offset: 2, ..from_within }).unwrap(), ReadOutcome::Empty);
+    assert!(log.read(ReadRequest { offset: 6, ..from_within }).is_err());
+}
+
+#[test]
+fn a_clean_stop_replays_nothing_and_a_crash_everything() {
+    for is_clean in [true, false] {
+        let vfs = sim();
+        let (mut driver, _) = Driver::open(vfs.clone(), options("/data")).unwrap();
+        let config = LogConfig { segment_bytes: 2000, ..LogConfig::default() };
+        let log = driver.log("orders", 0, config);
+        for _ in 0..40 {
+            driver.append(&log, 2, 100);
+            driver.run().unwrap();
+        }
+        assert!(log.segments_len().unwrap() > 3);
+        let before = content(&log);
+        match is_clean {
+            true => driver.journal.close().unwrap(),
+            false => drop(driver),
+        }
+        let (mut driver, recovery) = Driver::open(vfs, options("/data")).unwrap();
+        assert_eq!(recovery.clean, is_clean);
+        assert_eq!(recovery.replayed_rounds, if is_clean { 0 } else { 40 });
+        assert_eq!((recovery.logs[0].end, &recovery.logs[0].damaged), (80, &None));
+        let log = driver.log("orders", 0, config);
+        assert_eq!(content(&log), before);
+        driver.append(&log, 1, 1);
+        assert_eq!(outcomes(&driver.run().unwrap()), ["flushed 81"]);
+    }
+}
+
+#[test]
+fn a_fresh_directory_on_a_real_disk_comes_back() {
+    let directory = std::env::temp_dir().join(format!("capek-log-test-{}", std::process::id()));
+    let path = directory.to_str().unwrap();
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
+    let (mut driver, _) = Driver::open(vfs.clone(), options(path)).unwrap();
+    assert!(Driver::open(vfs.clone(), options(path)).is_err_and(|error| error.to_string().contains("in use")));
+    let log = driver.log("orders", 0, LogConfig::default());
+    let fast = driver.log("fast", 0, LogConfig { flush: Flush::Async, ..LogConfig::default() });
+    for _ in 0..20 {
+        driver.append(&log, 10, 1000);
+        driver.append(&fast, 10, 1000);
+        driver.run().unwrap();
+    }
+    driver.append(&log, 1000, 1000); // past the journal
+    driver.run().unwrap();
+    while driver.journal.background(0).unwrap() {}
+    let before = (content(&log), content(&fast));
+    drop(driver);
+    let (mut driver, recovery) = Driver::open(vfs.clone(), options(path)).unwrap();
+    assert!(!recovery.clean);
+    let log = driver.log("orders", 0, LogConfig::default());
+    let fast = driver.log("fast", 0, LogConfig::default());
+    assert_eq!((content(&log), content(&fast)), before);
+    driver.journal.close().unwrap();
+    let mut other_node = options(path);
+    other_node.node_id = 2;
+    assert!(Driver::open(vfs.clone(), other_node).is_err_and(|error| error.to_string().contains("node 1")));
+    std::fs::remove_dir_all(directory).unwrap();
+}
