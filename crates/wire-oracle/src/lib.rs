@@ -1,0 +1,1 @@
+//! Holds `capek-wire` against two codecs that others wrote: see `tests/`.
