@@ -15,6 +15,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+const FRAME_BYTES_MAX: usize = 100 << 20;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Reply,
@@ -106,6 +108,9 @@ fn serve(mut socket: TcpStream, store: &Store, cluster: &answers::Cluster) -> io
         while filled - start >= 4 {
             let size =
                 i32::from_be_bytes([input[start], input[start + 1], input[start + 2], input[start + 3]]) as usize;
+            if size > FRAME_BYTES_MAX {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
             wanted = 4 + size;
             if filled - start < wanted {
                 break;

@@ -54,8 +54,10 @@ async fn connection(
 ) -> io::Result<()> {
     let mut socket = frames::connect(&load.address).await?;
     let value = vec![b'x'; load.record_bytes];
-    let request = frames::produce(&load.topic, (index % load.partitions) as i32, &frames::batch(&value));
-    socket.write_all(&request.repeat(load.in_flight)).await?;
+    let mut requests = requests_of(&load, index, &frames::batch(&value)).into_iter().cycle();
+    let mut next = || requests.next().expect("a connection has a partition at least");
+    let first: Vec<u8> = std::iter::repeat_with(&mut next).take(load.in_flight).flatten().collect();
+    socket.write_all(&first).await?;
     let mut sent: VecDeque<Instant> = std::iter::repeat_n(Instant::now(), load.in_flight).collect();
     let (mut input, mut output) = (Vec::with_capacity(64 << 10), Vec::new());
     while !sent.is_empty() {
@@ -74,7 +76,7 @@ async fn connection(
             let sent_at = sent.pop_front().ok_or(io::ErrorKind::InvalidData)?;
             histogram.borrow_mut().saturating_record((now - sent_at).as_micros() as u64);
             if now < end {
-                output.extend(&request);
+                output.extend(next());
                 sent.push_back(now);
             }
         }
@@ -84,6 +86,12 @@ async fn connection(
         }
     }
     Ok(())
+}
+
+/// One for each of its partitions: where there are more partitions than connections they are shared out, else shared.
+fn requests_of(load: &Load, index: usize, batch: &[u8]) -> Vec<Vec<u8>> {
+    let partitions = (index % load.partitions..load.partitions).step_by(load.connections);
+    partitions.map(|partition| frames::produce(&load.topic, partition as i32, batch)).collect()
 }
 
 fn whole_frame(bytes: &[u8]) -> Option<&[u8]> {
