@@ -1,13 +1,14 @@
 //! The cluster as the applied records describe it.
 //!
-//! An image is cheap to clone: its maps stand behind `Arc`s. A publisher clones it after a batch of records, and only
-//! then does the next change copy a map (of pointers), once for the batch.
+//! An image is cheap to clone: its maps stand behind `Arc`s. A publisher clones it after a batch of records; what the
+//! next change then copies is a part of one map, see `chunked_map`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use capek_wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, Uuid};
 
+use super::chunked_map::ChunkedMap;
 use super::delta::Delta;
 use super::record::{BrokerRecord, ConfigResource, Endpoint, PartitionRecord, Record};
 use crate::config::{ConfigSources, TopicConfig};
@@ -17,9 +18,9 @@ use crate::config::{ConfigSources, TopicConfig};
 pub struct Image {
     records_applied: u64,
     cluster_id: Option<Arc<str>>,
-    topics: Arc<BTreeMap<TopicId, Arc<Topic>>>,
-    topic_ids: Arc<BTreeMap<Arc<str>, TopicId>>,
-    configs: Arc<BTreeMap<ConfigResource, Arc<BTreeMap<String, String>>>>,
+    topics: ChunkedMap<TopicId, Arc<Topic>>,
+    topic_ids: ChunkedMap<Arc<str>, TopicId>,
+    configs: ChunkedMap<ConfigResource, Arc<BTreeMap<String, String>>>,
     brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
     features: Arc<BTreeMap<String, i16>>,
     next_producer_id: ProducerId,
@@ -102,7 +103,7 @@ impl Image {
 
     /// By name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.topic_ids.values().map(|topic_id| &self.topics[topic_id])
+        self.topic_ids.iter().filter_map(|(_, topic_id)| self.topics.get(topic_id))
     }
 
     pub fn topic_count(&self) -> usize {
@@ -115,9 +116,7 @@ impl Image {
 
     /// Names from `from` on, in order.
     pub fn topic_names_from<'a>(&'a self, from: &str) -> impl Iterator<Item = &'a str> {
-        use std::ops::Bound::{Included, Unbounded};
-        let names = self.topic_ids.range::<str, _>((Included(from), Unbounded));
-        names.map(|(name, _)| &**name)
+        self.topic_ids.iter_from(from).map(|(name, _)| &**name)
     }
 
     pub fn broker(&self, broker: BrokerId) -> Option<&Arc<Broker>> {
@@ -136,7 +135,7 @@ impl Image {
 
     /// Everything that has a configuration of its own.
     pub fn configured(&self) -> impl Iterator<Item = &ConfigResource> {
-        self.configs.keys()
+        self.configs.iter().map(|(resource, _)| resource)
     }
 
     pub fn next_producer_id(&self) -> ProducerId {
@@ -169,7 +168,9 @@ impl Image {
         static_broker: &BTreeMap<String, String>,
     ) -> TopicConfig {
         let overrides = self.configs(&ConfigResource::topic(topic));
-        TopicConfig::resolve(overrides, &|name| self.broker_value(node_id, static_broker, name))
+        let layers =
+            [self.configs(&ConfigResource::broker(node_id)), self.configs(&ConfigResource::brokers()), static_broker];
+        TopicConfig::resolve(overrides, &|name| layers.iter().find_map(|layer| layer.get(name)).cloned())
     }
 
     /// Calls `work` with everywhere that a configuration of this topic (None: of the broker) can have been set.
@@ -255,16 +256,15 @@ impl Image {
     fn topic_created(&mut self, topic_id: TopicId, name: &str, delta: &mut Delta) {
         let name: Arc<str> = name.into();
         let topic = Topic { id: topic_id, name: Arc::clone(&name), partitions: Vec::new() };
-        let before = Arc::make_mut(&mut self.topics).insert(topic_id, Arc::new(topic));
+        let before = self.topics.insert(topic_id, Arc::new(topic));
         assert!(before.is_none(), "topic id {topic_id} is taken");
-        let before = Arc::make_mut(&mut self.topic_ids).insert(name, topic_id);
+        let before = self.topic_ids.insert(name, topic_id);
         assert!(before.is_none(), "topic id {topic_id} takes a name that another has");
         delta.topic_created(topic_id);
     }
 
     fn partition_changed(&mut self, record: &PartitionRecord, delta: &mut Delta) {
-        let topics = Arc::make_mut(&mut self.topics);
-        let topic = topics.get_mut(&record.topic_id).expect("a partition comes after its topic");
+        let topic = self.topics.get_mut(&record.topic_id).expect("a partition comes after its topic");
         let partitions = &mut Arc::make_mut(topic).partitions;
         let partition = Partition::from(record);
         match usize::try_from(record.partition).ok() {
@@ -279,32 +279,23 @@ impl Image {
     }
 
     fn topic_deleted(&mut self, topic_id: TopicId, delta: &mut Delta) {
-        let topic = Arc::make_mut(&mut self.topics).remove(&topic_id).expect("a topic is deleted once");
-        Arc::make_mut(&mut self.topic_ids).remove(&topic.name);
+        let topic = self.topics.remove(&topic_id).expect("a topic is deleted once");
+        self.topic_ids.remove(&topic.name);
         self.partition_count -= topic.partitions.len();
         let resource = ConfigResource::topic(&*topic.name);
-        if self.configs.contains_key(&resource) {
-            Arc::make_mut(&mut self.configs).remove(&resource);
-        }
+        self.configs.remove(&resource);
         delta.configs_changed.remove(&resource);
         delta.topic_deleted(topic);
     }
 
     fn config_changed(&mut self, resource: &ConfigResource, name: &str, value: Option<&str>, delta: &mut Delta) {
-        let configs = Arc::make_mut(&mut self.configs);
+        let mut values = self.configs.remove(resource).unwrap_or_default();
         match value {
-            Some(value) => {
-                let values = configs.entry(resource.clone()).or_default();
-                Arc::make_mut(values).insert(name.to_owned(), value.to_owned());
-            }
-            None => {
-                if let Some(values) = configs.get_mut(resource) {
-                    Arc::make_mut(values).remove(name);
-                    if values.is_empty() {
-                        configs.remove(resource);
-                    }
-                }
-            }
+            Some(value) => Arc::make_mut(&mut values).insert(name.to_owned(), value.to_owned()),
+            None => Arc::make_mut(&mut values).remove(name),
+        };
+        if !values.is_empty() {
+            self.configs.insert(resource.clone(), values);
         }
         delta.configs_changed.insert(resource.clone());
     }

@@ -8,6 +8,7 @@
 //!
 //! Topics, partitions, configurations, producer-id blocks and brokers change only by records applied to an image.
 
+mod chunked_map;
 mod command;
 mod config_commands;
 mod decide;

@@ -86,8 +86,11 @@ pub struct Resolved {
 
 /// The value of a topic's or broker's configuration with its origin.
 pub fn resolve_with_origin(definition: &'static ConfigDef, sources: &ConfigSources<'_>) -> Resolved {
-    let mut synonyms: Vec<Synonym> = candidates(definition, sources).collect();
-    synonyms.extend(default_of(definition, sources.replication_factor));
+    // A topic's configuration has other names at the broker, a broker's is asked by its own.
+    let of_broker = super::find_broker_config(definition.name).filter(|found| std::ptr::eq(*found, definition));
+    let asked_too = of_broker.map(|definition| definition.name);
+    let mut synonyms: Vec<Synonym> = candidates(definition, asked_too, sources).collect();
+    synonyms.extend(default_of(definition, of_broker.is_some(), sources.replication_factor));
     if definition.is_sensitive {
         synonyms.iter_mut().for_each(|synonym| synonym.value = None);
     }
@@ -100,16 +103,18 @@ pub fn resolve_with_origin(definition: &'static ConfigDef, sources: &ConfigSourc
     }
 }
 
-/// The values that somebody has set, the one that counts first, in the unit of `definition`.
+/// The values that somebody has set for a topic's configuration, the one that counts first, in the unit of `definition`.
 pub(super) fn explicit_values(
     definition: &'static ConfigDef,
     sources: &ConfigSources<'_>,
 ) -> impl Iterator<Item = String> {
-    candidates(definition, sources).filter_map(|synonym| convert(definition, &synonym))
+    candidates(definition, None, sources).filter_map(|synonym| convert(definition, &synonym))
 }
 
+/// Who has set it, nearest first: by the synonyms of `definition` and before them by `asked_too`.
 fn candidates<'a>(
     definition: &'static ConfigDef,
+    asked_too: Option<&'static str>,
     sources: &'a ConfigSources<'a>,
 ) -> impl Iterator<Item = Synonym> + 'a {
     let own = sources.topic.get(definition.name).map(|value| Synonym {
@@ -117,10 +122,8 @@ fn candidates<'a>(
         value: Some(value.clone()),
         source: ConfigSource::Topic,
     });
-    // A topic's configuration has other names at the broker, a broker's is asked by its own first.
-    let is_of_broker = super::find_broker_config(definition.name).is_some_and(|found| std::ptr::eq(found, definition));
-    let names = is_of_broker.then_some(&definition.name).into_iter().chain(definition.synonyms);
-    let inherited = names.flat_map(move |&name| {
+    let names = asked_too.into_iter().chain(definition.synonyms.iter().copied());
+    let inherited = names.flat_map(move |name| {
         let layers: [(Lookup<'_>, ConfigSource); 3] = [
             (sources.dynamic_broker, ConfigSource::DynamicBroker),
             (sources.dynamic_default, ConfigSource::DynamicDefault),
@@ -134,14 +137,18 @@ fn candidates<'a>(
     own.into_iter().chain(inherited)
 }
 
-fn default_of(definition: &'static ConfigDef, replication_factor: i32) -> Option<Synonym> {
+fn default_of(definition: &'static ConfigDef, is_of_broker: bool, replication_factor: i32) -> Option<Synonym> {
     if definition.name == "min.insync.replicas" {
         let value = Some(default_min_insync_replicas(replication_factor).to_string());
         return Some(Synonym { name: definition.name, value, source: ConfigSource::Default });
     }
     // Kafka names the broker's configuration as the origin of a topic's default: log.retention.hours=168.
     let behind = definition.synonyms.last().and_then(|name| super::find_broker_config(name));
-    let origin = behind.filter(|behind| behind.default.is_some()).unwrap_or(definition);
+    let behind = behind.filter(|behind| behind.default.is_some());
+    let origin = match behind {
+        Some(behind) if !is_of_broker || definition.default.is_none() => behind,
+        _ => definition,
+    };
     Some(Synonym { name: origin.name, value: Some(origin.default?.to_owned()), source: ConfigSource::Default })
 }
 

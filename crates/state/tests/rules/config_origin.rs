@@ -98,6 +98,10 @@ fn older_names_are_asked_too() {
     let layers = Layers { fixed: map(&[("broker.id", "5")]), ..Layers::default() };
     let (value, source, _) = layers.resolve("node.id", true);
     assert_eq!((value.as_deref(), source), (Some("5"), ConfigSource::StaticBroker));
+    let (value, _, synonyms) = Layers::default().resolve("node.id", true);
+    assert_eq!((value.as_deref(), synonyms), (Some("1"), vec!["node.id=1@5".to_owned()]));
+    let (value, _, synonyms) = Layers::default().resolve("log.dirs", true);
+    assert_eq!((value.as_deref(), synonyms), (Some("./capek-data"), vec!["log.dir=./capek-data@5".to_owned()]));
 }
 
 #[test]
