@@ -50,7 +50,6 @@ struct CheckpointJob {
     directories: Vec<Arc<Log>>,
     points: Points,
     points_writer: PointsWriter,
-    temporary: PathBuf,
 }
 
 impl CheckpointJob {
@@ -67,7 +66,7 @@ impl CheckpointJob {
                 self.ignore_gone(log, self.vfs.sync_directory(log.directory()))?;
             }
         }
-        self.points_writer.write(&*self.vfs, &self.temporary, &self.points)
+        self.points_writer.write(&*self.vfs, &self.points)
     }
 
     fn ignore_gone(&self, log: &Log, result: io::Result<()>) -> io::Result<()> {
@@ -135,7 +134,6 @@ impl Journal {
             segments,
             directories,
             points: self.points(false),
-            temporary: self.points_writer.next_temporary(),
             points_writer: self.points_writer.clone(),
         };
         let scope = CheckpointScope { logs, sequence: self.sequence, round: self.round_number };
@@ -263,8 +261,7 @@ impl Journal {
     /// The last points of a clean stop; everything is synced.
     pub(super) fn write_clean_points(&mut self) -> io::Result<()> {
         let points = self.points(true);
-        let temporary = self.points_writer.next_temporary();
-        self.points_writer.write(&*self.vfs, &temporary, &points)
+        self.points_writer.write(&*self.vfs, &points)
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn open(vfs: Arc<dyn Vfs>, options: JournalOptions) -> Result<(Journa
     let ring = start_writing(&*vfs, &options, &mut points, &recovered).map_err(&at)?;
     let (recovery, known) = describe(recovered, points.sequence);
     let journal = Journal {
-        points_writer: PointsWriter::new(journal_path, points.starts),
+        points_writer: PointsWriter::new(journal_path),
         vfs,
         files,
         salt: points.salt,
@@ -87,14 +87,21 @@ fn leftover(path: PathBuf) -> Removal {
     Removal { due_ms: i64::MIN, path, is_directory: true }
 }
 
+/// Makes the directory, and its parents; its own name is durable, too.
 fn create_directories(vfs: &dyn Vfs, path: &Path) -> io::Result<()> {
-    match vfs.create_directory(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = path.parent().ok_or(error)?;
+    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    match (vfs.create_directory(path), parent) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
             create_directories(vfs, parent)?;
-            vfs.create_directory(path)
+            vfs.create_directory(path)?;
         }
-        other => other,
+        (result, _) => result?,
+    }
+    match parent.map(|parent| vfs.sync_directory(parent)) {
+        // Then somebody else made it.
+        Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Some(result) => result,
+        None => Ok(()),
     }
 }
 
@@ -176,10 +183,7 @@ fn start_writing(
     }
     points.is_clean = false;
     points.logs = recovered.points(points.sequence);
-    let mut writer = PointsWriter::new(journal_path, points.starts);
-    // The same name is not used again by the journal: its first one has another number.
-    let temporary = writer.next_temporary().with_extension("start.tmp");
-    writer.write(vfs, &temporary, points)?;
+    PointsWriter::new(journal_path).write(vfs, points)?;
     Ok(ring)
 }
 

@@ -132,23 +132,18 @@ impl Points {
 #[derive(Clone)]
 pub(crate) struct PointsWriter {
     directory: PathBuf,
-    starts: u64,
-    written: u64,
 }
 
 impl PointsWriter {
-    pub fn new(directory: PathBuf, starts: u64) -> PointsWriter {
-        PointsWriter { directory, starts, written: 0 }
+    pub fn new(directory: PathBuf) -> PointsWriter {
+        PointsWriter { directory }
     }
 
-    /// A name that was never used before: an unsynced rename of an earlier file cannot come between.
-    pub fn next_temporary(&mut self) -> PathBuf {
-        self.written += 1;
-        self.directory.join(format!("{FILE_NAME}.{}.{}.tmp", self.starts, self.written))
-    }
-
-    pub fn write(&self, vfs: &dyn Vfs, temporary: &Path, points: &Points) -> io::Result<()> {
-        replace_file(vfs, &self.directory.join(FILE_NAME), temporary, &points.encode())?;
+    pub fn write(&self, vfs: &dyn Vfs, points: &Points) -> io::Result<()> {
+        // A name that was never used before: an unsynced rename of an earlier file cannot come between.
+        let unique = Uuid(vfs.unique_id());
+        let temporary = self.directory.join(format!("{FILE_NAME}.{unique}.tmp"));
+        replace_file(vfs, &self.directory.join(FILE_NAME), &temporary, &points.encode())?;
         vfs.sync_directory(&self.directory)
     }
 

@@ -150,8 +150,8 @@ impl Journal {
                 log.open_for(&mut writer)?;
             }
             let writer = &mut **writer.get_or_insert_default();
-            // A Truncate cuts after the sync of its round: what follows it waits for the next.
-            if writer.cut_in_round == self.round_number {
+            // A Truncate cuts after the sync of its round, and answers come in order: what follows an operation waits.
+            if writer.operation_in_round == self.round_number {
                 break;
             }
             if !self.can_follow(entry, writer) {
@@ -188,6 +188,9 @@ impl Journal {
         writer: &mut Writer,
         done: &mut Vec<Completion>,
     ) -> io::Result<()> {
+        if !matches!(entry, Entry::Append { .. } | Entry::Configure { .. }) {
+            writer.operation_in_round = self.round_number;
+        }
         match entry {
             Entry::Append { log, incarnation, leader_epoch, base_offset, end_offset, batches, .. } => {
                 let append = Part {
@@ -207,19 +210,12 @@ impl Journal {
                 self.take_append(append, writer, done);
             }
             Entry::Truncate { log, end_offset } => {
-                writer.cut_in_round = self.round_number;
                 self.round.operations.push(Operation::Truncate { log, end_offset });
             }
             Entry::LogStart { log, offset } => {
-                let end = self.part_of(writer).map_or(log.end_offset(), |at| self.round.parts[at].end_offset);
-                let is_reset = offset > end;
-                if is_reset {
-                    writer.cut_in_round = self.round_number;
-                }
-                self.round.operations.push(Operation::LogStart { log, offset, is_reset });
+                self.round.operations.push(Operation::LogStart { log, offset, is_reset: false });
             }
             Entry::Delete { log } => {
-                writer.cut_in_round = self.round_number;
                 self.round.operations.push(Operation::Delete { log });
             }
             Entry::Configure { config, .. } => self.configure(log, config)?,

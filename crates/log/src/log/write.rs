@@ -33,8 +33,8 @@ pub(crate) struct Writer {
     pub cut_sequence: u64,
     /// Where in the round that is being gathered this log's appends are.
     pub part: Option<(u64, usize)>,
-    /// The round that is being gathered cuts the log: what follows waits for the next.
-    pub cut_in_round: u64,
+    /// The round that holds an operation on this log: what follows waits for the next.
+    pub operation_in_round: u64,
     pub is_listed_dirty: bool,
     pub epochs_changed: bool,
     pub side_files_changed: bool,

@@ -1,7 +1,7 @@
 //! A disk in memory for tests. It keeps what was synced; of the rest a power cut leaves any subset of 512-byte sectors
 //! and of names, in no order. The same seed gives the same subset.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -332,13 +332,13 @@ impl Disk {
     }
 
     fn forget_unreachable(&mut self) {
-        let mut reached = vec![ROOT];
-        let mut at = 0;
-        while at < reached.len() {
-            if let Some(Node::Directory(directory)) = self.nodes.get(&reached[at]) {
-                reached.extend(directory.live.values());
+        let mut reached = BTreeSet::new();
+        let mut next = vec![ROOT];
+        while let Some(number) = next.pop() {
+            if let Some(Node::Directory(directory)) = self.nodes.get(&number) {
+                next.extend(directory.live.values());
             }
-            at += 1;
+            reached.insert(number);
         }
         self.nodes.retain(|number, _| reached.contains(number));
     }

@@ -36,6 +36,9 @@ pub(super) fn apply(
     if plan.replays.is_empty() {
         return Ok(end);
     }
+    // Into empty files the batch that holds the log start comes with what it has below.
+    let first = plan.replays[0].entry.header.base_offset;
+    let end = if plan.keep_below.is_none() { end.min(first) } else { end };
     replay(recovering, id, directory, outline.log_start, end, plan)
 }
 
