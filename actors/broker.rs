@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message};
 use arc_swap::ArcSwap;
-use capek_log::{JournalOptions, LogId, LogSpec, OpenError, RealVfs};
+use capek_log::vfs::RealVfs;
+use capek_log::{JournalOptions, LogId, LogSpec, OpenError};
 use capek_state::Refusal;
 use capek_state::cluster::{Command, Delta, Endpoint, Image, RegisterBroker, decide};
 use capek_wire::ids::{TopicId, Uuid};
@@ -261,6 +262,11 @@ impl RunningBroker {
         }
     }
 
+    /// For a permanent child that is started when everything else runs: its end is escalated like that of the others.
+    pub fn exit_signal(&self, name: &'static str) -> ExitSignal<&'static str> {
+        ExitSignal::new(self.broker.clone().recipient(), name, 1)
+    }
+
     /// Stops bottom to top: connections answer what they have begun, replicas stop, journals are closed with the clean mark.
     pub async fn stop(self) -> Result<(), String> {
         self.broker.do_send(Stopping);
@@ -303,10 +309,8 @@ fn open_data(config: &BrokerConfig) -> Result<Opened, StartError> {
     let mut was_clean = true;
     for path in &config.data_dirs {
         let options = JournalOptions {
-            node_id: config.node_id,
-            cluster_id: cluster_id.clone(),
             file_bytes: config.journal_file_bytes,
-            ..JournalOptions::new(path.clone())
+            ..JournalOptions::new(path, config.node_id, &cluster_id)
         };
         let (engine, recovery) = capek_log::Journal::open(vfs.clone(), options)?;
         was_clean &= recovery.clean;

@@ -210,7 +210,7 @@ impl JournalThread {
     fn run(mut self, mut engine: capek_log::Journal) -> Result<(), String> {
         let mut entries: VecDeque<Entry> = VecDeque::new();
         loop {
-            let commands = self.take_work(&mut entries);
+            let commands = self.take_work(&mut entries, engine.wants_round());
             for command in commands {
                 match command {
                     Command::Create { specs, reply } => {
@@ -219,7 +219,7 @@ impl JournalThread {
                     }
                     Command::Close { reply } => {
                         // What is queued was accepted before: it is written before the mark.
-                        while !entries.is_empty() {
+                        while !entries.is_empty() || engine.wants_round() {
                             self.round(&mut engine, &mut entries)?;
                         }
                         let closed = engine.close().map_err(|error| error.to_string());
@@ -228,7 +228,7 @@ impl JournalThread {
                     }
                 }
             }
-            if entries.is_empty() {
+            if entries.is_empty() && !engine.wants_round() {
                 engine.background(now_ms()).map_err(|error| error.to_string())?;
             } else {
                 self.round(&mut engine, &mut entries)?;
@@ -247,10 +247,10 @@ impl JournalThread {
     }
 
     /// Waits until there is something to do, or it is time to look after the files.
-    fn take_work(&self, entries: &mut VecDeque<Entry>) -> VecDeque<Command> {
+    fn take_work(&self, entries: &mut VecDeque<Entry>, has_work: bool) -> VecDeque<Command> {
         let (_, condvar) = &*self.handle.shared;
         let mut queue = self.handle.lock();
-        if queue.entries.is_empty() && queue.commands.is_empty() && entries.is_empty() {
+        if queue.entries.is_empty() && queue.commands.is_empty() && entries.is_empty() && !has_work {
             queue.is_asleep = true;
             queue = condvar.wait_timeout(queue, BACKGROUND_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
             queue.is_asleep = false;

@@ -154,6 +154,21 @@ impl LocalClient {
         }
     }
 
+    /// The first record at or after `timestamp_ms`, below the high watermark; None when all are older.
+    pub async fn offset_for_timestamp(
+        &self,
+        shared: &Arc<PartitionShared>,
+        timestamp_ms: i64,
+    ) -> Result<Option<Offset>, ErrorCode> {
+        let shared = shared.clone();
+        let end_offset = shared.high_watermark();
+        let search = move || shared.log.offset_for_timestamp(timestamp_ms, end_offset);
+        match tokio::task::spawn_blocking(search).await {
+            Ok(Ok(found)) => Ok(found.map(|found| found.offset)),
+            Ok(Err(_)) | Err(_) => Err(ErrorCode::KafkaStorageError),
+        }
+    }
+
     /// `waiter` is notified whenever one of the partitions it was registered with has more (or is gone). To miss nothing:
     /// make and `enable()` a `notified()` future first, then read, then await it.
     pub fn watch(&self, shared: &PartitionShared, waiter: &Arc<Notify>) {

@@ -404,7 +404,7 @@ impl Handler<RoundDone> for Partition {
                 }
                 self.shared.wake_waiters();
             }
-            Outcome::Truncated { .. } | Outcome::Deleted | Outcome::Drained { .. } => {}
+            Outcome::Truncated | Outcome::Deleted | Outcome::Drained { .. } => {}
         }
     }
 }

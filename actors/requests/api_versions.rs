@@ -11,8 +11,26 @@ use capek_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use super::{Dispatch, RequestContext, Response};
 
 /// The APIs of this broker, each at every version of Kafka 4.3.
-pub const SERVED: &[ApiKey] =
-    &[ApiKey::Produce, ApiKey::Fetch, ApiKey::ListOffsets, ApiKey::Metadata, ApiKey::ApiVersions];
+pub const SERVED: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
+    ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
+    ApiKey::DescribeAcls,
+    ApiKey::DescribeConfigs,
+    ApiKey::AlterConfigs,
+    ApiKey::DescribeLogDirs,
+    ApiKey::CreatePartitions,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::DescribeCluster,
+    ApiKey::DescribeTopicPartitions,
+];
 
 /// Versions from here name the client's software.
 const SOFTWARE_VERSION_MIN: i16 = 3;

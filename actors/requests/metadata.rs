@@ -109,7 +109,7 @@ fn describe(context: &RequestContext, topic: &Topic) -> MetadataResponseTopic {
     }
 }
 
-fn describe_partition(
+pub(super) fn describe_partition(
     context: &RequestContext,
     image: &Image,
     index: usize,

@@ -3,6 +3,7 @@
 //! [`dispatch`] decodes the header, finds the API in the [`TABLE`] and starts it. Produce never waits here: it becomes a
 //! [`PendingResponse`]. What may have to wait (a long poll, a change of metadata) is a future that its connection runs.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -24,11 +25,27 @@ use crate::broker::BrokerShared;
 use crate::budget::BudgetPermit;
 use crate::config::ListenerConfig;
 
+mod alter_configs;
 mod api_versions;
 mod authorized;
+mod change;
+mod config_resource;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_acls;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_topic_partitions;
 mod fetch;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod leader;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod produce;
 
 pub use api_versions::SERVED;
@@ -95,6 +112,19 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::Metadata => call.serve(reader, metadata::answer),
         ApiKey::Fetch => fetch::start(call, reader),
         ApiKey::ListOffsets => call.serve(reader, list_offsets::answer),
+        ApiKey::CreateTopics => call.serve(reader, create_topics::answer),
+        ApiKey::DeleteTopics => call.serve(reader, delete_topics::answer),
+        ApiKey::DeleteRecords => call.serve(reader, delete_records::answer),
+        ApiKey::InitProducerId => call.serve(reader, init_producer_id::answer),
+        ApiKey::OffsetForLeaderEpoch => call.serve(reader, offset_for_leader_epoch::answer),
+        ApiKey::DescribeAcls => call.answer(reader, describe_acls::answer),
+        ApiKey::DescribeConfigs => call.answer(reader, describe_configs::answer),
+        ApiKey::AlterConfigs => call.serve(reader, alter_configs::answer),
+        ApiKey::DescribeLogDirs => call.serve(reader, describe_log_dirs::answer),
+        ApiKey::CreatePartitions => call.serve(reader, create_partitions::answer),
+        ApiKey::IncrementalAlterConfigs => call.serve(reader, incremental_alter_configs::answer),
+        ApiKey::DescribeCluster => call.answer(reader, describe_cluster::answer),
+        ApiKey::DescribeTopicPartitions => call.answer(reader, describe_topic_partitions::answer),
         other => Dispatch::Close(format!("API {} is not served", other.name())),
     }
 }
@@ -107,6 +137,12 @@ fn check_leader_epoch(asked: LeaderEpoch, current: LeaderEpoch) -> Result<(), Er
         asked if asked > current => Err(ErrorCode::UnknownLeaderEpoch),
         _ => Ok(()),
     }
+}
+
+/// Those that occur more than once, each once.
+fn repeated<'a, T: Ord + Clone + 'a>(items: impl Iterator<Item = &'a T>) -> BTreeSet<T> {
+    let mut seen = BTreeSet::new();
+    items.filter(|item| !seen.insert(*item)).cloned().collect()
 }
 
 /// One request that has been decoded as far as its header.

@@ -1,0 +1,65 @@
+//! What configuration requests are about: a type and a name on the wire, a topic or broker in the image.
+
+use capek_state::Refusal;
+use capek_state::cluster::{ConfigKind, ConfigResource};
+use capek_wire::codec::Str;
+use capek_wire::error_code::ErrorCode;
+use capek_wire::ids::BrokerId;
+
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
+pub const BROKER_LOGGER: i8 = 8;
+pub const CLIENT_METRICS: i8 = 16;
+pub const GROUP: i8 = 32;
+
+/// What a change is about. The words are Kafka's.
+pub fn for_change(node_id: BrokerId, resource_type: i8, name: &Str) -> Result<ConfigResource, Refusal> {
+    match resource_type {
+        TOPIC => Ok(ConfigResource { kind: ConfigKind::Topic, name: name.to_string() }),
+        BROKER if name.is_empty() => Ok(ConfigResource::brokers()),
+        BROKER => match name.parse::<BrokerId>() {
+            Ok(id) if id == node_id => Ok(ConfigResource::broker(id)),
+            Ok(id) => Err(invalid(format!("Unexpected broker id, expected {node_id}, but received {id}"))),
+            Err(_) => Err(invalid(format!("Node id must be an integer, but it is: {name}"))),
+        },
+        CLIENT_METRICS => Ok(ConfigResource { kind: ConfigKind::ClientMetrics, name: name.to_string() }),
+        GROUP => Ok(ConfigResource { kind: ConfigKind::Group, name: name.to_string() }),
+        other => Err(invalid(format!("Unknown resource type {other}"))),
+    }
+}
+
+/// A logger of this broker. Their levels are set at the start, with RUST_LOG.
+pub fn refuse_logger(node_id: BrokerId, name: &Str) -> Refusal {
+    match name.parse::<BrokerId>() {
+        Err(_) => invalid(format!("Node id must be an integer, but it is: {name}")),
+        Ok(id) if id != node_id => invalid(format!("Unexpected node id. Expected {node_id}, but received {id}")),
+        Ok(_) => invalid("Log levels of this broker are set when it starts, with RUST_LOG.".to_string()),
+    }
+}
+
+pub fn repeated_resource() -> Refusal {
+    invalid("Each resource must appear at most once.".to_string())
+}
+
+pub fn invalid(message: String) -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(resource_type: i8, name: &str) -> String {
+        for_change(1, resource_type, &Str::from(name)).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_broker_changes_itself_and_the_default_of_all() {
+        assert_eq!(for_change(1, BROKER, &Str::from("1")), Ok(ConfigResource::broker(1)));
+        assert_eq!(for_change(1, BROKER, &Str::from("")), Ok(ConfigResource::brokers()));
+        assert_eq!(message(BROKER, "9"), "Unexpected broker id, expected 1, but received 9");
+        assert_eq!(message(BROKER, "x"), "Node id must be an integer, but it is: x");
+        assert_eq!(message(99, "x"), "Unknown resource type 99");
+        assert_eq!(message(BROKER_LOGGER, "1"), "Unknown resource type 8");
+    }
+}

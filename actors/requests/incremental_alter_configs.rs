@@ -1,0 +1,62 @@
+//! IncrementalAlterConfigs (key 44, versions 0–1): set, delete, append to and subtract from single configurations.
+//!
+//! All changes of a resource are made or none; resources are judged one by one. One that is named twice is refused each time.
+
+use std::rc::Rc;
+
+use capek_state::Refusal;
+use capek_state::cluster::{AlterConfigs, Command, ConfigOperation, ConfigOperationKind};
+use capek_wire::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+};
+
+use super::config_resource::{self, BROKER_LOGGER};
+use super::{RequestContext, change, repeated};
+use crate::broker::BrokerShared;
+
+pub async fn answer(
+    context: Rc<RequestContext>,
+    request: IncrementalAlterConfigsRequest,
+    _version: i16,
+) -> IncrementalAlterConfigsResponse {
+    let key = |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let keys: Vec<_> = request.resources.iter().map(key).collect();
+    let twice = repeated(keys.iter());
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for (resource, key) in request.resources.into_iter().zip(keys) {
+        let altered = match twice.contains(&key) {
+            true => Err(config_resource::repeated_resource()),
+            false => alter(&context.broker, resource, request.validate_only).await,
+        };
+        let (error_code, error_message) = change::error_of(&altered);
+        let (resource_type, resource_name) = key;
+        responses.push(AlterConfigsResourceResponse {
+            error_code,
+            error_message,
+            resource_type,
+            resource_name,
+            ..Default::default()
+        });
+    }
+    IncrementalAlterConfigsResponse { responses, ..Default::default() }
+}
+
+async fn alter(broker: &BrokerShared, asked: AlterConfigsResource, validate_only: bool) -> Result<(), Refusal> {
+    let node_id = broker.config.node_id;
+    if asked.resource_type == BROKER_LOGGER {
+        return Err(config_resource::refuse_logger(node_id, &asked.resource_name));
+    }
+    let resource = config_resource::for_change(node_id, asked.resource_type, &asked.resource_name)?;
+    let operations = asked.configs.into_iter().map(operation).collect::<Result<_, _>>()?;
+    let command = Command::AlterConfigs(AlterConfigs { resource, operations });
+    change::make(broker, command, validate_only).await.map(drop)
+}
+
+fn operation(config: AlterableConfig) -> Result<ConfigOperation, Refusal> {
+    let code = config.config_operation;
+    let Some(kind) = ConfigOperationKind::from_code(code) else {
+        return Err(config_resource::invalid(format!("Unknown operation {code} for {}", config.name)));
+    };
+    Ok(ConfigOperation { name: config.name.to_string(), kind, value: config.value.map(String::from) })
+}
