@@ -76,11 +76,13 @@ pub struct Assignment {
     pub leader_epoch: LeaderEpoch,
 }
 
-impl<P: Readable> Cursors<P> {
-    pub fn new() -> Self {
+impl<P> Default for Cursors<P> {
+    fn default() -> Self {
         Self { cursors: Vec::new(), turn: 0 }
     }
+}
 
+impl<P: Readable> Cursors<P> {
     pub fn add(&mut self, partition: PartitionIndex, source: P, next: Offset) {
         self.cursors.push(Cursor { partition, source, next, is_behind: true });
     }
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn partitions_take_turns_and_each_catches_up_once() {
-        let mut cursors = Cursors::new();
+        let mut cursors = Cursors::default();
         let sources = [source(0, 2), source(0, 2)];
         for (partition, source) in sources.iter().enumerate() {
             cursors.add(partition as i32, source.clone(), 0);
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn a_position_outside_the_log_is_a_gap() {
         let check = |next, expected: Look| {
-            let mut cursors = Cursors::new();
+            let mut cursors = Cursors::default();
             cursors.add(7, source(10, 20), next);
             assert_eq!(cursors.look(), expected);
             assert!(!matches!(cursors.look(), Look::Gap { .. }), "it is told once");
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_deleted_topic_is_noticed_and_seek_goes_where_it_is_told() {
-        let mut cursors = Cursors::new();
+        let mut cursors = Cursors::default();
         let source = source(0, 5);
         cursors.add(0, source.clone(), 5);
         assert!(cursors.seek(0, 2) && !cursors.seek(1, 2));

@@ -207,7 +207,7 @@ pub struct StreamSession {
 
 impl StreamSession {
     pub fn new(start: StreamStart, entry: Arc<ActorEntry>, exit: ExitSignal<u64>) -> Self {
-        let mut cursors = Cursors::new();
+        let mut cursors = Cursors::default();
         for (shared, offset) in start.positions {
             cursors.add(shared.key.partition, shared, offset);
         }
