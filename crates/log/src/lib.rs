@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dump;
 mod epochs;
 mod error;
 mod file_cache;
