@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn what_was_set_is_known_by_its_name() {
-        let environment = [("KAFKA_LOG_RETENTION_HOURS", "24"), ("CAPEK_MEMORY_BUDGET_BYTES", "1000000")];
+        let environment = [("KAFKA_LOG_RETENTION_HOURS", "24"), ("CAPEK_MEMORY_BUDGET_BYTES", "33554432")];
         let config = settings(&environment).broker_config().unwrap();
         assert_eq!(config.properties.get("log.retention.hours").map(String::as_str), Some("24"));
-        assert_eq!(config.memory_budget_bytes, 1_000_000);
+        assert_eq!(config.memory_budget_bytes, 32 << 20);
     }
 
     #[test]
