@@ -3,9 +3,10 @@
 mod common;
 
 use bytes::{Bytes, BytesMut};
-use capek_wire::messages::{ApiVisitor, visit_apis};
-use capek_wire::{ApiKey, Request};
-use common::{Direction, Tally, for_every_sample};
+use capek_wire::messages::{ApiVisitor, ConsumerProtocolAssignment, ConsumerProtocolSubscription, visit_apis};
+use capek_wire::testing::Sampler;
+use capek_wire::{ApiKey, Message, Request};
+use common::{Direction, Tally, for_every_sample, there_and_back};
 use kacrab_protocol::generated as oracle;
 
 struct Oracle(Tally);
@@ -126,4 +127,24 @@ fn kacrab_protocol_reads_and_writes_what_we_write() {
     let mut oracle = Oracle(Tally::default());
     visit_apis(&mut oracle);
     oracle.0.finish(ApiKey::all().len());
+}
+
+#[test]
+fn what_consumers_say_to_each_other_is_alike() {
+    for version in 0..=3 {
+        for seed in 0..200 {
+            let mut s = Sampler::new(seed);
+            let bytes = there_and_back(&ConsumerProtocolSubscription::sample(&mut s, version), version);
+            let mut out = BytesMut::new();
+            let read = oracle::ConsumerProtocolSubscriptionData::read(&mut bytes.clone(), version);
+            read.and_then(|message| message.write(&mut out, version)).expect("the oracle reads a subscription");
+            assert_eq!(out, bytes, "subscription v{version} seed {seed}");
+
+            let bytes = there_and_back(&ConsumerProtocolAssignment::sample(&mut s, version), version);
+            let mut out = BytesMut::new();
+            let read = oracle::ConsumerProtocolAssignmentData::read(&mut bytes.clone(), version);
+            read.and_then(|message| message.write(&mut out, version)).expect("the oracle reads an assignment");
+            assert_eq!(out, bytes, "assignment v{version} seed {seed}");
+        }
+    }
 }

@@ -53,7 +53,8 @@ pub fn for_every_sample<R: Request>(
     }
 }
 
-fn there_and_back<M: Message>(message: &M, version: i16) -> Bytes {
+/// The message on the wire, after we have read it again ourselves.
+pub fn there_and_back<M: Message>(message: &M, version: i16) -> Bytes {
     let bytes = encoded(message, version);
     let mut r = Reader::new(bytes.clone());
     assert_eq!(M::decode(&mut r, version).as_ref(), Ok(message), "version {version}");
