@@ -12,7 +12,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("capek-log", &["capek-wire"]),
     ("capek-wire", &[]),
     ("capek-wire-oracle", &["capek-wire"]), // tests only: other people's codecs
-    ("capek-null-broker", &[]), // it is measured against the others
+    ("capek-null-broker", &[]),             // it is measured against the others
     ("capek-benches", &["capek-log", "capek-wire"]),
 ];
 

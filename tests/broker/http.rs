@@ -126,7 +126,7 @@ fn a_websocket_consumer_sees_the_past_and_the_present() {
     let broker = Broker::start();
     broker.create_topic("stream", 1);
     kcat_produce(&broker, "stream", &["k1:{\"a\":1}", "k2:text"]);
-    let url = format!("ws://{}/v1/topics/stream/ws?from=earliest", broker.http_address());
+    let url = websocket(&broker, "stream");
     let mut consumer = Background::start(python("websocket_client.py", &[&url, "4"]));
     let mut records = Vec::new();
     while records.len() < 2 {
@@ -151,7 +151,7 @@ fn a_stalled_websocket_consumer_slows_only_itself() {
     let arguments = ["-P", "-b", &broker.kafka(), "-t", "bulk"];
     output_with_input(kcat(&arguments), &line.repeat(100_000));
     let before = broker.memory_bytes();
-    let url = format!("ws://{}/v1/topics/bulk/ws?from=earliest", broker.http_address());
+    let url = websocket(&broker, "bulk");
     let stalled: Vec<Background> =
         (0..10).map(|_| Background::start(python("websocket_client.py", &[&url, "100000", "20"]))).collect();
     std::thread::sleep(std::time::Duration::from_secs(3));
@@ -191,6 +191,11 @@ fn records_of(frame: &Value) -> Vec<Value> {
     } else {
         Vec::new()
     }
+}
+
+fn websocket(broker: &Broker, topic: &str) -> String {
+    broker.wait_for_http();
+    format!("ws://{}/v1/topics/{topic}/ws?from=earliest", broker.http_address())
 }
 
 fn kcat_produce(broker: &Broker, topic: &str, records: &[&str]) {

@@ -57,16 +57,18 @@ impl Broker {
         assert!(self.child.is_none(), "it still runs");
         self.child = Some(self.command().spawn().expect("the broker's binary can be started (CAPEK_BIN)"));
         let address = self.kafka();
-        let http_address = self.http_address();
         wait_for("the broker answers", START_WITHIN, || {
             let child = self.child.as_mut().expect("it was just started");
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 panic!("the broker ended while starting: {status}\n{}", self.output());
             }
-            let mut client = RawClient::try_connect(&address)?;
-            client.try_api_versions()?;
-            TcpStream::connect(&http_address).ok()
+            RawClient::try_connect(&address)?.try_api_versions()
         });
+    }
+
+    /// Its HTTP side begins to listen beside the Kafka side.
+    pub fn wait_for_http(&self) {
+        wait_for("the HTTP listener accepts", START_WITHIN, || TcpStream::connect(self.http_address()).ok());
     }
 
     /// Runs the binary with this broker's ports and directory until it ends by itself; for what must be refused.
@@ -104,7 +106,11 @@ impl Broker {
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
-        command.env_remove("KAFKA_LOG_DIRS").stdin(Stdio::null());
+        // What steers the tests is no configuration of the broker.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAPEK_") || name.starts_with("KAFKA_")) {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null());
         command.stdout(output.try_clone().expect("a file can be shared")).stderr(output);
         command
     }
@@ -126,6 +132,7 @@ impl Broker {
     }
 
     pub fn http(&self, path: &str) -> String {
+        self.wait_for_http();
         format!("http://{}{path}", self.http_address())
     }
 
