@@ -12,6 +12,7 @@ use std::io;
 
 use capek_wire::BatchHeader;
 
+use crate::header_guard;
 use crate::vfs::VfsFile;
 
 pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
@@ -44,7 +45,16 @@ pub(crate) struct MemoryIndex {
     pub largest: Option<Largest>,
     /// The largest timestamp of the segment's first batch: `segment.ms` counts from there.
     pub first_timestamp: Option<i64>,
+    /// Over the headers of all batches, see `header_guard`.
+    pub headers_crc: u32,
     bytes_since_entry: u64,
+}
+
+/// What the index files do not say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstBatch {
+    pub first_timestamp: Option<i64>,
+    pub headers_crc: u32,
 }
 
 impl MemoryIndex {
@@ -53,19 +63,21 @@ impl MemoryIndex {
         base_offset: i64,
         offsets: Vec<OffsetEntry>,
         times: Vec<TimeEntry>,
-        first_timestamp: Option<i64>,
+        first: FirstBatch,
         size_bytes: u64,
     ) -> MemoryIndex {
         let last = times.last();
         let largest = last
             .map(|last| Largest { timestamp: last.timestamp, offset: base_offset + i64::from(last.relative_offset) });
         let bytes_since_entry = size_bytes - offsets.last().map_or(0, |last| u64::from(last.position));
-        MemoryIndex { offsets, times, largest, first_timestamp, bytes_since_entry }
+        let FirstBatch { first_timestamp, headers_crc } = first;
+        MemoryIndex { offsets, times, largest, first_timestamp, headers_crc, bytes_since_entry }
     }
 
     /// A batch stands at `position`.
     pub fn note(&mut self, base_offset: i64, position: u64, header: &BatchHeader, interval_bytes: u32) {
         let last_offset = header.last_offset();
+        self.headers_crc = header_guard::extend(self.headers_crc, header);
         self.first_timestamp.get_or_insert(header.max_timestamp);
         if self.largest.is_none_or(|largest| header.max_timestamp > largest.timestamp) {
             self.largest = Some(Largest { timestamp: header.max_timestamp, offset: last_offset });

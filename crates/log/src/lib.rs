@@ -6,6 +6,7 @@ pub mod dump;
 mod epochs;
 mod error;
 mod file_cache;
+mod header_guard;
 mod ids;
 mod index;
 mod journal;

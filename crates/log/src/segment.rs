@@ -3,11 +3,12 @@
 //! A segment that was cut is replaced by a new one: readers that hold the old one see at most what it held.
 
 use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::file_cache::{FileCache, FileSlot};
+use crate::header_guard::{self, GuardEntry};
 use crate::index::{self, Largest, MemoryIndex, TIME_ENTRY_BYTES};
 use crate::scan::{Depth, Scanner, Step};
 use crate::vfs::{OpenMode, Vfs, VfsFile, write_file};
@@ -35,6 +36,8 @@ pub(crate) struct Segment {
     next_offset: AtomicI64,
     /// There while the segment is active.
     memory: Mutex<Option<MemoryIndex>>,
+    /// Over the batch headers, of a segment that was closed while it was written.
+    closed_headers_crc: AtomicU32,
     /// Of a closed segment, once somebody asked.
     largest: Mutex<Option<Option<Largest>>>,
 }
@@ -56,6 +59,7 @@ impl Segment {
             size_bytes: AtomicU64::new(size_bytes),
             next_offset: AtomicI64::new(next_offset),
             memory: Mutex::new(memory),
+            closed_headers_crc: AtomicU32::new(0),
             largest: Mutex::new(None),
         })
     }
@@ -124,7 +128,31 @@ impl Segment {
     /// The segment is no longer appended to: its indexes are in their files now.
     pub fn close(&self) {
         let memory = self.memory().take();
+        let headers_crc = memory.as_ref().map_or(0, |memory| memory.headers_crc);
+        self.closed_headers_crc.store(headers_crc, Ordering::Relaxed);
         *self.largest.lock().unwrap_or_else(PoisonError::into_inner) = memory.map(|memory| memory.largest);
+    }
+
+    /// What is to be said of the batch headers of a segment that this process wrote to.
+    pub fn guard(&self) -> GuardEntry {
+        let in_memory = self.memory().as_ref().map(|memory| memory.headers_crc);
+        GuardEntry {
+            end_position: self.size_bytes() as u32,
+            end_offset: self.next_offset(),
+            crc: in_memory.unwrap_or_else(|| self.closed_headers_crc.load(Ordering::Relaxed)),
+        }
+    }
+
+    pub fn guard_path(&self) -> PathBuf {
+        self.log.path().with_extension(header_guard::EXTENSION)
+    }
+
+    pub fn write_guard(&self, vfs: &dyn Vfs) -> io::Result<()> {
+        let guard = self.guard();
+        if guard.end_position > 0 {
+            header_guard::append(vfs, &self.guard_path(), guard)?;
+        }
+        Ok(())
     }
 
     /// A position at or before the batch that holds `offset`. `None`: that needs the disk.

@@ -52,7 +52,7 @@ fn a_clean_stop_replays_nothing_and_a_crash_everything() {
         assert_eq!(recovery.replayed_rounds, if is_clean { 0 } else { 40 });
         assert_eq!((recovery.logs[0].end, &recovery.logs[0].damaged), (80, &None));
         let log = driver.log("orders", 0, config);
-        assert_eq!(content(&log), before);
+        assert!(content(&log) == before);
         driver.append(&log, 1, 1);
         assert_eq!(outcomes(&driver.run().unwrap()), ["flushed 81"]);
     }
@@ -81,7 +81,7 @@ fn a_fresh_directory_on_a_real_disk_comes_back() {
     assert!(!recovery.clean);
     let log = driver.log("orders", 0, LogConfig::default());
     let fast = driver.log("fast", 0, LogConfig::default());
-    assert_eq!((content(&log), content(&fast)), before);
+    assert!((content(&log), content(&fast)) == before);
     driver.journal.close().unwrap();
     let mut other_node = options(path);
     other_node.node_id = 2;

@@ -14,9 +14,10 @@ use super::points::{Point, Points, PointsWriter};
 use super::{Journal, ring};
 use crate::error::DirFailed;
 use crate::file_cache::FileCache;
+use crate::header_guard::{self, GuardEntry};
 use crate::log::Log;
 use crate::segment::Segment;
-use crate::vfs::{OpenMode, Vfs, is_no_space};
+use crate::vfs::{OpenMode, Vfs, VfsFile, is_no_space};
 
 /// More than this, and one `syncfs` is cheaper.
 pub(super) const SYNCS_MAX: usize = 32;
@@ -41,12 +42,19 @@ struct CheckpointScope {
     round: u64,
 }
 
+/// A segment as it was when the checkpoint began.
+struct DirtySegment {
+    log: Arc<Log>,
+    segment: Arc<Segment>,
+    guard: GuardEntry,
+}
+
 /// The slow part of a checkpoint.
 struct CheckpointJob {
     vfs: Arc<dyn Vfs>,
     files: Arc<FileCache>,
     root: PathBuf,
-    segments: Vec<(Arc<Log>, Arc<Segment>)>,
+    segments: Vec<DirtySegment>,
     directories: Vec<Arc<Log>>,
     points: Points,
     points_writer: PointsWriter,
@@ -54,21 +62,34 @@ struct CheckpointJob {
 
 impl CheckpointJob {
     fn run(&self) -> io::Result<()> {
-        if self.segments.len() + self.directories.len() > SYNCS_MAX {
-            self.vfs.sync_filesystem(&self.root)?;
-        } else {
-            for (log, segment) in &self.segments {
-                // A log that was deleted, or a segment that was cut off meanwhile, needs no sync.
-                let synced = segment.log_file(&self.files, OpenMode::Write).and_then(|file| file.sync_data());
-                self.ignore_gone(log, synced)?;
-            }
+        let one_by_one = self.segments.len() + self.directories.len() <= SYNCS_MAX;
+        for dirty in &self.segments {
+            let synced = self.guard(dirty).and_then(|guard| if one_by_one { self.sync(dirty, guard) } else { Ok(()) });
+            self.ignore_gone(&dirty.log, synced)?;
+        }
+        if one_by_one {
             for log in &self.directories {
                 self.ignore_gone(log, self.vfs.sync_directory(log.directory()))?;
             }
+        } else {
+            self.vfs.sync_filesystem(&self.root)?;
         }
         self.points_writer.write(&*self.vfs, &self.points)
     }
 
+    fn guard(&self, dirty: &DirtySegment) -> io::Result<Option<Arc<dyn VfsFile>>> {
+        if dirty.guard.end_position == 0 {
+            return Ok(None);
+        }
+        header_guard::append(&*self.vfs, &dirty.segment.guard_path(), dirty.guard).map(Some)
+    }
+
+    fn sync(&self, dirty: &DirtySegment, guard: Option<Arc<dyn VfsFile>>) -> io::Result<()> {
+        guard.map_or(Ok(()), |guard| guard.sync_data())?;
+        dirty.segment.log_file(&self.files, OpenMode::Write)?.sync_data()
+    }
+
+    /// A log that was deleted, or a segment that was removed meanwhile, needs no sync.
     fn ignore_gone(&self, log: &Log, result: io::Result<()>) -> io::Result<()> {
         match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound || log.is_deleted() => Ok(()),
@@ -122,7 +143,12 @@ impl Journal {
             let mut writer = log.writer();
             let Some(writer) = writer.as_mut() else { continue };
             writer.is_listed_dirty = false;
-            segments.extend(writer.unsynced.iter().map(|(segment, _)| (log.clone(), segment.clone())));
+            let dirty = |segment: &Arc<Segment>| DirtySegment {
+                log: log.clone(),
+                segment: segment.clone(),
+                guard: segment.guard(),
+            };
+            segments.extend(writer.unsynced.iter().map(|(segment, _)| dirty(segment)));
             if writer.directory_unsynced.is_some() {
                 directories.push(log.clone());
             }
@@ -191,7 +217,8 @@ impl Journal {
         result.map_err(|error| self.fail(error))
     }
 
-    fn wait_for_checkpoint(&mut self) -> io::Result<()> {
+    /// The helper is through with its checkpoint. Before a cut, too: it must not say anything of what is cut.
+    pub(super) fn wait_for_checkpoint(&mut self) -> io::Result<()> {
         let Some((scope, thread)) = self.helper.checkpoint.take() else { return Ok(()) };
         let result = thread.join().unwrap_or_else(|_| Err(io::Error::other("the journal's helper thread panicked")));
         self.finish_checkpoint(scope, result)
@@ -260,7 +287,9 @@ impl Journal {
 
     /// The last points of a clean stop; everything is synced.
     pub(super) fn write_clean_points(&mut self) -> io::Result<()> {
-        let points = self.points(true);
+        // A damaged log must be looked at again by the next start.
+        let is_sound = self.known.values().all(|known| known.damaged.is_none());
+        let points = self.points(is_sound);
         self.points_writer.write(&*self.vfs, &points)
     }
 }

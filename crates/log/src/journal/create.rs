@@ -40,6 +40,7 @@ impl Journal {
     /// Renames the directory of a log that nobody wants (or that is damaged) aside, durably. What was known of it is
     /// forgotten, and replay will not look for it.
     pub fn set_aside(&mut self, id: &LogId) -> Result<(), LogError> {
+        self.wait_for_checkpoint()?;
         let Some(known) = self.known.remove(&id.key()) else { return Ok(()) };
         if let Some(log) = &known.log {
             log.mark_deleted();

@@ -97,6 +97,7 @@ impl Journal {
         if end_offset >= log.end_offset() {
             return Ok(());
         }
+        self.wait_for_checkpoint()?;
         // What was said of a range that is cut may not be said after the cut.
         self.flushed_pending.retain(|flushed| !Arc::ptr_eq(&flushed.log, log) || flushed.end_offset <= end_offset);
         let mut writer = log.writer();
@@ -110,6 +111,7 @@ impl Journal {
         if offset <= log.log_start() {
             return Ok(());
         }
+        self.wait_for_checkpoint()?;
         let mut writer = log.writer();
         let writer = writer.as_mut().expect("it was opened when the round took it");
         self.note_dirty(log, &mut writer.is_listed_dirty);
@@ -127,6 +129,7 @@ impl Journal {
 
     /// The directory gets a name that no start takes for a log; its files go later.
     fn delete(&mut self, log: &Arc<Log>, context: WriteContext) -> io::Result<()> {
+        self.wait_for_checkpoint()?;
         self.flushed_pending.retain(|flushed| !Arc::ptr_eq(&flushed.log, log));
         self.dirty.retain(|other| !Arc::ptr_eq(other, log));
         let key = log.id().key();

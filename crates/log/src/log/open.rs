@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::{Log, View, Writer, lock};
 use crate::epochs::Epochs;
-use crate::index::{MemoryIndex, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, parse_offset_entry, parse_time_entry};
+use crate::header_guard;
+use crate::index::{
+    FirstBatch, MemoryIndex, OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, parse_offset_entry, parse_time_entry,
+};
 use crate::producers::Producers;
 use crate::scan::{Depth, Scanner, Step};
 use crate::segment::{self, Segment, parse_file_name};
@@ -112,10 +115,14 @@ impl Log {
         if size == 0 || !is_inside || times.is_empty() {
             return Ok(None);
         }
+        let guard =
+            header_guard::read(&*self.vfs, &self.directory.join(segment::file_name(base, header_guard::EXTENSION)))?;
+        let Some(guard) = guard.last().filter(|last| u64::from(last.end_position) == size) else { return Ok(None) };
         let mut scanner_memory = MemoryIndex::default();
         let file = self.vfs.open(&self.directory.join(segment::file_name(base, "log")), OpenMode::Read)?;
         note_first(&*file, base, size, &mut scanner_memory)?;
-        Ok(Some(MemoryIndex::from_files(base, offsets, times, scanner_memory.first_timestamp, size)))
+        let first = FirstBatch { first_timestamp: scanner_memory.first_timestamp, headers_crc: guard.crc };
+        Ok(Some(MemoryIndex::from_files(base, offsets, times, first, size)))
     }
 
     /// From the last snapshot but one, and the batches after it.
@@ -190,6 +197,7 @@ impl Log {
     fn try_write_side_files(&self, view: &View, writer: &mut Writer) -> io::Result<()> {
         if let Some(active) = view.segments.last() {
             active.write_indexes(&*self.vfs)?;
+            active.write_guard(&*self.vfs)?;
         }
         self.write_epochs(writer)?;
         self.write_snapshot(self.end_offset())

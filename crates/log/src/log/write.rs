@@ -9,6 +9,7 @@ use capek_wire::BatchHeader;
 use super::open::Listing;
 use super::{Log, View, lock};
 use crate::error::AppendError;
+use crate::header_guard;
 use crate::index::MemoryIndex;
 use crate::producers::Producers;
 use crate::scan::{Depth, Scanner, Step};
@@ -150,7 +151,6 @@ impl Log {
     fn add_segment(&self, writer: &mut Writer, base_offset: i64, context: WriteContext) -> Arc<Segment> {
         let segment = Segment::active(&self.directory, base_offset, 0, base_offset, MemoryIndex::default());
         self.change_view(|view| view.segments.push(segment.clone()));
-        writer.directory_unsynced = Some(context.round);
         writer.segment_created_ms = context.now_ms;
         segment
     }
@@ -200,6 +200,10 @@ impl Log {
         }
         writer.note_unsynced(&run.segment, round);
         let start = run.segment.size_bytes();
+        if start == 0 {
+            // This makes the file, maybe long after the segment came into being.
+            writer.directory_unsynced = Some(round);
+        }
         let file = run.segment.log_file(&self.files, OpenMode::Create)?;
         match &run.slices[..] {
             [slice] => file.write_all_at(start, slice)?,
@@ -283,7 +287,7 @@ impl Log {
     }
 
     fn cut_segment(&self, segment: &Segment, end_offset: i64) -> io::Result<Arc<Segment>> {
-        let file = segment.log_file(&self.files, OpenMode::Create)?;
+        let file = segment.log_file(&self.files, OpenMode::Write)?;
         let interval_bytes = self.config().index_interval_bytes;
         let (mut memory, mut position) = (MemoryIndex::default(), 0);
         let mut scanner = Scanner::new(&*file, Depth::Headers, 0, segment.size_bytes(), segment.base_offset);
@@ -298,6 +302,7 @@ impl Log {
         if file.len()? > position {
             file.set_len(position)?;
         }
+        header_guard::cut(&*self.vfs, &segment.guard_path(), position)?;
         segment.close_files();
         Ok(Segment::active(&self.directory, segment.base_offset, position, end_offset, memory))
     }
@@ -311,7 +316,6 @@ impl Log {
         lock(&self.epochs).cut_end(end_offset);
         writer.epochs_changed = true;
         writer.side_files_changed = true;
-        self.write_epochs(writer)?;
         let mut snapshots = Listing::read(self)?.snapshots;
         for offset in snapshots.iter().filter(|offset| **offset > end_offset) {
             remove_file_if_there(&*self.vfs, &self.directory.join(file_name(*offset, "snapshot")))?;
@@ -340,7 +344,11 @@ impl Log {
             && self.end_offset() <= offset
         {
             let active = active.clone();
-            self.roll(writer, &active, self.end_offset(), context)?;
+            match self.roll(writer, &active, self.end_offset(), context) {
+                // No room for a new segment: the old one goes another time.
+                Err(error) if is_no_space(&error) => {}
+                result => result?,
+            }
         }
         let view = self.view.load_full().unwrap_or_default();
         let gone = (view.segments.partition_point(|segment| segment.next_offset() <= offset))
@@ -368,6 +376,7 @@ impl Log {
             match self.vfs.rename(&from, &to) {
                 Ok(()) => paths.push(to),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_no_space(&error) => self.vfs.remove_file(&from)?,
                 Err(error) => return Err(error),
             }
         }

@@ -8,11 +8,13 @@ use super::Recovering;
 use super::plan::Plan;
 use super::rounds::Outline;
 use super::survey::{Survey, SurveyedSegment};
+use crate::header_guard::{self, GuardEntry};
 use crate::ids::{LogConfig, LogId};
 use crate::log::{AppendFailure, EPOCH_CHECKPOINT, Log, LogStart, WriteContext};
+use crate::scan::{Depth, Scanner, Step};
 use crate::segment::{file_name, remove_files};
 use crate::text::epoch_checkpoint_text;
-use crate::vfs::{OpenMode, Vfs, read_file_if_there, remove_file_if_there, write_file};
+use crate::vfs::{OpenMode, Vfs, VfsFile, read_file_if_there, remove_file_if_there, write_file};
 
 /// Returns the end of the log.
 pub(super) fn apply(
@@ -62,8 +64,38 @@ fn cut_files(vfs: &dyn Vfs, directory: &Path, survey: &Survey, keep_below: Optio
         }
         let is_last = at + 1 == kept.len();
         write_indexes(vfs, directory, segment, IndexCare { is_cut, is_last })?;
+        write_guards(vfs, &*file, directory, segment, size_bytes)?;
     }
     Ok(())
+}
+
+/// The entries that agree with what is kept, and one for its end.
+fn write_guards(
+    vfs: &dyn Vfs,
+    file: &dyn VfsFile,
+    directory: &Path,
+    segment: &SurveyedSegment,
+    size_bytes: u64,
+) -> io::Result<()> {
+    let mut guards = segment.guards.clone();
+    guards.retain(|guard| u64::from(guard.end_position) <= size_bytes);
+    if size_bytes > 0 && guards.last().is_none_or(|last| u64::from(last.end_position) < size_bytes) {
+        let mut last = GuardEntry {
+            end_position: size_bytes as u32,
+            end_offset: segment.next_offset,
+            crc: segment.memory.headers_crc,
+        };
+        if size_bytes < segment.size_bytes {
+            last.crc = 0;
+            let mut scanner = Scanner::new(file, Depth::Headers, 0, size_bytes, segment.base_offset);
+            while let Step::Batch(batch) = scanner.step()? {
+                last.crc = header_guard::extend(last.crc, &batch.header);
+                last.end_offset = batch.header.next_offset();
+            }
+        }
+        guards.push(last);
+    }
+    header_guard::set(vfs, &directory.join(file_name(segment.base_offset, header_guard::EXTENSION)), &guards)
 }
 
 #[derive(Clone, Copy)]
@@ -124,6 +156,9 @@ fn replay(
             AppendFailure::Io(error) => error,
             AppendFailure::Broken => io::Error::other(format!("the journal's entry for {log:?} does not fit it")),
         })?;
+    }
+    for (segment, _) in &writer.unsynced {
+        segment.write_guard(&**recovering.vfs)?;
     }
     log.write_side_files(writer)?;
     Ok(log.end_offset())

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::rounds::Outline;
 use crate::epochs::Epochs;
+use crate::header_guard::{self, GuardEntry};
 use crate::index::MemoryIndex;
 use crate::scan::{Depth, Scanner, Step};
 use crate::segment::{file_name, parse_file_name};
@@ -19,6 +20,8 @@ pub(super) struct SurveyedSegment {
     pub size_bytes: u64,
     pub next_offset: i64,
     pub memory: MemoryIndex,
+    /// The entries of its `.headercrc` that agree with it.
+    pub guards: Vec<GuardEntry>,
 }
 
 /// What a log's directory holds.
@@ -63,28 +66,49 @@ pub(super) fn survey(vfs: &dyn Vfs, directory: &Path, outline: &Outline) -> io::
     survey.valid_end = survey.bases[first];
     let bases = survey.bases.clone();
     for base in bases.into_iter().skip(first) {
-        if !survey.add_segment(vfs, directory, base, outline.cut)? {
+        if !survey.add_segment(vfs, directory, base, outline)? {
             break;
         }
     }
     Ok(survey)
 }
 
+impl SurveyedSegment {
+    fn agrees_with(&self, guard: &GuardEntry) -> bool {
+        let found = (self.size_bytes, self.next_offset, self.memory.headers_crc);
+        found == (u64::from(guard.end_position), guard.end_offset, guard.crc)
+    }
+}
+
 impl Survey {
     /// `false`: nothing behind this segment counts.
-    fn add_segment(&mut self, vfs: &dyn Vfs, directory: &Path, base_offset: i64, cut: i64) -> io::Result<bool> {
+    fn add_segment(
+        &mut self,
+        vfs: &dyn Vfs,
+        directory: &Path,
+        base_offset: i64,
+        outline: &Outline,
+    ) -> io::Result<bool> {
         if base_offset != self.valid_end {
             self.problem = format!("a segment begins at {base_offset}, not at {}", self.valid_end);
             return Ok(false);
         }
+        let cut = outline.cut;
         if base_offset >= cut && !self.segments.is_empty() {
             return Ok(false);
         }
         let file = vfs.open(&directory.join(file_name(base_offset, "log")), OpenMode::Write)?;
         let length = file.len()?;
-        let mut segment =
-            SurveyedSegment { base_offset, size_bytes: 0, next_offset: base_offset, memory: MemoryIndex::default() };
+        let mut segment = SurveyedSegment {
+            base_offset,
+            size_bytes: 0,
+            next_offset: base_offset,
+            memory: MemoryIndex::default(),
+            guards: Vec::new(),
+        };
         let mut scanner = Scanner::new(&*file, Depth::Whole, 0, length, base_offset);
+        let guards = header_guard::read(vfs, &directory.join(file_name(base_offset, header_guard::EXTENSION)))?;
+        let mut guards = guards.into_iter().peekable();
         let mut is_whole = true;
         loop {
             match scanner.step()? {
@@ -97,6 +121,17 @@ impl Survey {
                     segment.size_bytes = batch.end_position();
                     segment.next_offset = batch.header.next_offset();
                     self.epochs.note(batch.header.leader_epoch, batch.header.base_offset);
+                    while let Some(guard) = guards.next_if(|guard| u64::from(guard.end_position) <= segment.size_bytes)
+                    {
+                        if segment.agrees_with(&guard) {
+                            segment.guards.push(guard);
+                        } else if guard.end_offset <= outline.required_end {
+                            // It was synced like this, and nothing cut it since.
+                            self.problem =
+                                format!("segment {base_offset}: the batch headers before {} changed", guard.end_offset);
+                            return Ok(false);
+                        }
+                    }
                 }
                 Step::End => break,
                 Step::Bad(bad) => {
@@ -105,6 +140,10 @@ impl Survey {
                     break;
                 }
             }
+        }
+        if let Some(guard) = guards.find(|guard| guard.end_offset <= outline.required_end) {
+            self.problem = format!("segment {base_offset}: the batches up to {} are not all there", guard.end_offset);
+            return Ok(false);
         }
         self.valid_end = segment.next_offset;
         self.segments.push(segment);
