@@ -20,9 +20,9 @@ use capek_log::{Entry, Outcome};
 use capek_state::Refusal;
 use capek_state::config::TimestampType;
 use capek_state::partition::{
-    AdmitContext, Admitted, Effect, Leader, LeaderStart, ProducerBatch, ReplyId, Trim, check_before_checksum,
+    AdmitContext, Admitted, Effect, Leader, LeaderStart, ProducerBatch, ReplyId, Trim, check_bytes,
 };
-use capek_wire::batch::{self, BatchHeader};
+use capek_wire::batch;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Offset;
 use log::{debug, error};
@@ -129,74 +129,68 @@ impl Partition {
     /// One entry for the journal from all that a drain of the mailbox brought.
     fn append_gathered(&mut self) {
         let Some(mut leader) = self.leader.take() else { return };
+        let gathered = std::mem::take(&mut self.gathered);
+        self.entry.mailbox.fetch_sub(gathered.len() as i64, Ordering::Relaxed);
         let config = self.shared.config();
         let now_ms = now_ms();
-        let mut batches: Vec<Bytes> = Vec::with_capacity(self.gathered.len());
-        let mut first_offset = None;
-        let mut max_timestamp = -1;
-        self.entry.mailbox.fetch_sub(self.gathered.len() as i64, Ordering::Relaxed);
-        for mut append in std::mem::take(&mut self.gathered) {
+        let mut entry = RoundEntry::with_capacity(gathered.len());
+        for append in gathered {
             let context = AdmitContext {
                 now_ms,
                 config: &config,
                 acks: append.acks.to_wire(),
                 accepts_zstd: append.is_zstd_allowed,
             };
-            let admitted =
-                check_bytes(&append.batch, &context).and_then(|header| Ok((header, leader.admit(&header, &context)?)));
-            let (header, admitted) = match admitted {
-                Ok(admitted) => admitted,
-                Err(refusal) => {
-                    debug!("{}: refused a batch: {}", self.shared.key, refusal.code);
-                    append.reply.answer(refused(refusal));
-                    continue;
-                }
-            };
-            match admitted {
-                Admitted::Duplicate { base_offset, end_offset, log_append_time_ms } => {
-                    append.reply.handed_to_journal();
-                    self.park(
-                        &mut leader,
-                        ParkedReply { base_offset, log_append_time_ms, reply: append.reply },
-                        end_offset,
-                    );
-                }
-                Admitted::Append { base_offset, end_offset } => {
-                    batch::patch(&mut append.batch, base_offset, leader.epoch());
-                    let mut log_append_time_ms = -1;
-                    if config.message_timestamp_type == TimestampType::LogAppendTime {
-                        batch::set_log_append_time(&mut append.batch, now_ms);
-                        log_append_time_ms = now_ms;
-                    }
-                    max_timestamp = max_timestamp.max(header.max_timestamp).max(log_append_time_ms);
-                    first_offset.get_or_insert(base_offset);
-                    batches.push(append.batch.freeze());
-                    append.reply.handed_to_journal();
-                    if append.acks == Acks::None {
-                        append.reply.answer(self.stored(base_offset, log_append_time_ms));
-                    } else {
-                        self.park(
-                            &mut leader,
-                            ParkedReply { base_offset, log_append_time_ms, reply: append.reply },
-                            end_offset,
-                        );
-                    }
-                }
-            }
+            self.admit(append, &mut leader, &context, &mut entry);
         }
-        if let Some(base_offset) = first_offset {
+        if let Some(base_offset) = entry.base_offset {
             self.journal.submit(Entry::Append {
                 log: self.shared.log.clone(),
                 incarnation: self.incarnation,
                 leader_epoch: leader.epoch(),
                 base_offset,
                 end_offset: leader.log_end(),
-                max_timestamp,
-                batches,
+                max_timestamp: entry.max_timestamp,
+                batches: entry.batches,
             });
+            leader.submitted();
         }
         self.leader = Some(leader);
         self.entry.parked.store(self.parked.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Refuses a batch, or gives it its place in the log and parks its reply.
+    fn admit(&mut self, mut append: Append, leader: &mut Leader, context: &AdmitContext<'_>, entry: &mut RoundEntry) {
+        let checked = check_bytes(&append.batch, context);
+        let admitted = match checked.and_then(|header| Ok((header, leader.admit(&header, context)?))) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                debug!("{}: refused a batch: {}", self.shared.key, refusal.code);
+                return append.reply.answer(refused(refusal));
+            }
+        };
+        append.reply.handed_to_journal();
+        match admitted {
+            (_, Admitted::Duplicate { base_offset, end_offset, log_append_time_ms }) => {
+                let parked = ParkedReply { base_offset, log_append_time_ms, reply: append.reply };
+                self.park(leader, parked, end_offset);
+            }
+            (header, Admitted::Append { base_offset, end_offset }) => {
+                batch::patch(&mut append.batch, base_offset, leader.epoch());
+                let mut log_append_time_ms = -1;
+                if context.config.message_timestamp_type == TimestampType::LogAppendTime {
+                    batch::set_log_append_time(&mut append.batch, context.now_ms);
+                    log_append_time_ms = context.now_ms;
+                }
+                entry.push(base_offset, header.max_timestamp.max(log_append_time_ms), append.batch.freeze());
+                if append.acks == Acks::None {
+                    append.reply.answer(self.stored(base_offset, log_append_time_ms));
+                } else {
+                    let parked = ParkedReply { base_offset, log_append_time_ms, reply: append.reply };
+                    self.park(leader, parked, end_offset);
+                }
+            }
+        }
     }
 
     fn park(&mut self, leader: &mut Leader, parked: ParkedReply, end_offset: Offset) {
@@ -319,19 +313,23 @@ fn refused(refusal: Refusal) -> PartitionAnswer {
     PartitionAnswer::refused(refusal.code, refusal.message.map(|message| message.into_owned()))
 }
 
-/// The checks that need the bytes, in the order that clients can tell apart (kafka.md 2.2); the rest is `Leader::admit`.
-fn check_bytes(batch: &[u8], context: &AdmitContext<'_>) -> Result<BatchHeader, Refusal> {
-    let header = BatchHeader::parse(batch).map_err(|error| corrupt(&error))?;
-    check_before_checksum(&header, context)?;
-    if header.size_bytes() < batch.len() {
-        let message = "a produce request must carry exactly one batch for each partition";
-        return Err(Refusal::new(ErrorCode::InvalidRecord, message));
-    }
-    batch::check(batch).map_err(|error| corrupt(&error))
+/// The batches that a drain of the mailbox adds to the log.
+struct RoundEntry {
+    base_offset: Option<Offset>,
+    max_timestamp: i64,
+    batches: Vec<Bytes>,
 }
 
-fn corrupt(error: &dyn std::fmt::Display) -> Refusal {
-    Refusal::new(ErrorCode::CorruptMessage, error.to_string())
+impl RoundEntry {
+    fn with_capacity(count: usize) -> Self {
+        Self { base_offset: None, max_timestamp: -1, batches: Vec::with_capacity(count) }
+    }
+
+    fn push(&mut self, base_offset: Offset, max_timestamp: i64, batch: Bytes) {
+        self.base_offset.get_or_insert(base_offset);
+        self.max_timestamp = self.max_timestamp.max(max_timestamp);
+        self.batches.push(batch);
+    }
 }
 
 /// Polled by actix after each drain of the mailbox; never ready.
