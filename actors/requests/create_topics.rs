@@ -45,7 +45,7 @@ async fn create(
     match change::make(broker, command, validate_only).await {
         Err(refusal) => failed(name, refusal),
         Ok(Outcome::TopicCreated { topic_id, partitions, replication_factor }) => {
-            let created = CreatableTopicResult { name, topic_id, ..Default::default() };
+            let created = CreatableTopicResult { name, topic_id, error_message: None, ..Default::default() };
             if version < DESCRIPTION_VERSION_MIN {
                 return created;
             }

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use capek_state::Refusal;
 use capek_state::cluster::{ConfigResource, Image};
 use capek_state::config::{
-    ConfigDef, ConfigSource, ConfigSources, Dynamic, Resolved, broker_configs, find_broker_config, resolve_with_origin,
-    topic_configs,
+    ConfigDef, ConfigSource, ConfigSources, Dynamic, Resolved, Synonym, broker_configs, find_broker_config,
+    resolve_with_origin, topic_configs,
 };
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
@@ -151,7 +151,8 @@ impl Describe<'_> {
 
     fn entry(&self, resolved: Resolved, read_only: bool) -> DescribeConfigsResourceResult {
         let Resolved { definition, value, source, synonyms } = resolved;
-        let synonyms = synonyms.into_iter().filter(|_| self.with_synonyms).map(|synonym| DescribeConfigsSynonym {
+        let shown = synonyms.into_iter().filter(|synonym| self.with_synonyms && is_shown(definition, synonym));
+        let synonyms = shown.map(|synonym| DescribeConfigsSynonym {
             name: Str::from_static(synonym.name),
             value: synonym.value.map(Str::from),
             source: synonym.source.wire_code(),
@@ -169,6 +170,13 @@ impl Describe<'_> {
             ..Default::default()
         }
     }
+}
+
+/// Of the defaults Kafka shows only that of the nearest name: not that `retention.ms` comes from `log.retention.hours=168`.
+fn is_shown(definition: &ConfigDef, synonym: &Synonym) -> bool {
+    let is_of_broker = find_broker_config(definition.name).is_some_and(|found| std::ptr::eq(found, definition));
+    let nearest = if is_of_broker { Some(&definition.name) } else { definition.synonyms.first() };
+    synonym.source != ConfigSource::Default || nearest == Some(&synonym.name)
 }
 
 /// Kafka keeps names that it does not know (a plug-in may), and shows no value: it might be a secret.

@@ -80,20 +80,17 @@ pub fn start(mut call: Call, reader: Reader) -> Dispatch {
     }))
 }
 
-/// Top-level refusals: replicas do not come here (they have a listener of their own), and there are no sessions to go on with.
+/// There are no sessions to go on with: only a full fetch (0 would begin a session, -1 ends one or does without) is served.
 fn refusal(request: &FetchRequest) -> Option<ErrorCode> {
-    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
-        return Some(ErrorCode::ClusterAuthorizationFailed);
-    }
-    if request.session_id != 0 && request.session_epoch > 0 {
-        return Some(ErrorCode::FetchSessionIdNotFound);
-    }
-    None
+    let is_full = matches!(request.session_epoch, 0 | -1);
+    (!is_full).then_some(ErrorCode::FetchSessionIdNotFound)
 }
 
 impl Fetch {
     fn new(context: Rc<RequestContext>, mut request: FetchRequest, version: i16) -> Self {
         let mut wanted = Vec::new();
+        // Replicas have a listener of their own: here nobody is one.
+        let is_replica = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
         for (topic_index, topic) in request.topics.iter_mut().enumerate() {
             let routes = &context.broker.routes;
             let (route, unknown) = if version >= TOPIC_ID_VERSION_MIN {
@@ -102,7 +99,8 @@ impl Fetch {
                 (routes.topic(&topic.topic), ErrorCode::UnknownTopicOrPartition)
             };
             for partition in std::mem::take(&mut topic.partitions) {
-                let target = route.as_ref().ok_or(unknown).and_then(|route| find(route, &partition));
+                let found = route.as_ref().ok_or(unknown).and_then(|route| find(route, &partition));
+                let target = if is_replica { found.and(Err(ErrorCode::NotLeaderOrFollower)) } else { found };
                 wanted.push(Wanted { topic_index, request: partition, target });
             }
         }
@@ -248,21 +246,22 @@ impl Wanted {
         if offset < shared.log_start() || offset > shared.log.end_offset() {
             return Some(ErrorCode::OffsetOutOfRange);
         }
-        self.diverging_epoch(shared).map(|_| ErrorCode::None)
+        self.diverging_epoch(shared).transpose()?.err().or(Some(ErrorCode::None))
     }
 
     /// The log has a record at the fetch offset only if its history agrees with the reader's last epoch (KIP-595).
-    fn diverging_epoch(&self, shared: &PartitionShared) -> Option<EpochEndOffset> {
+    fn diverging_epoch(&self, shared: &PartitionShared) -> Result<Option<EpochEndOffset>, ErrorCode> {
         let last_fetched = self.request.last_fetched_epoch;
         if last_fetched < 0 {
-            return None;
+            return Ok(None);
         }
-        let (epoch, end_offset) = shared.log.epoch_end_offset(last_fetched, shared.log.end_offset()).ok()?;
-        (epoch < last_fetched || end_offset < self.request.fetch_offset).then_some(EpochEndOffset {
-            epoch,
-            end_offset,
-            ..Default::default()
-        })
+        let end = shared.log.epoch_end_offset(last_fetched, shared.log.end_offset());
+        let (epoch, end_offset) = end.map_err(|_| ErrorCode::KafkaStorageError)?;
+        if epoch < 0 {
+            return Err(ErrorCode::OffsetOutOfRange); // an epoch that the log knows nothing of
+        }
+        let is_diverging = epoch < last_fetched || end_offset < self.request.fetch_offset;
+        Ok(is_diverging.then(|| EpochEndOffset { epoch, end_offset, ..Default::default() }))
     }
 
     /// What to read, or the answer when there is nothing to read.
@@ -275,7 +274,7 @@ impl Wanted {
         let shared = match (&self.target, error) {
             (Ok(shared), None) => shared,
             (Ok(shared), Some(ErrorCode::None)) => {
-                let diverging_epoch = self.diverging_epoch(shared).unwrap_or_default();
+                let diverging_epoch = self.diverging_epoch(shared).ok().flatten().unwrap_or_default();
                 return Err(Box::new(PartitionData { diverging_epoch, ..self.empty(shared) }));
             }
             (_, Some(code)) | (&Err(code), None) => return Err(Box::new(self.error(code))),
@@ -291,10 +290,13 @@ impl Wanted {
     }
 
     fn error(&self, code: ErrorCode) -> PartitionData {
+        // As Kafka has it: empty where the partition is unknown, null where it was looked at.
+        let is_unknown = matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
         PartitionData {
             partition_index: self.request.partition,
             error_code: code.code(),
             high_watermark: -1,
+            aborted_transactions: is_unknown.then(Vec::new),
             records: Some(Bytes::new()),
             ..Default::default()
         }

@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use capek_log::TimestampOffset;
 use capek_wire::error_code::ErrorCode;
-use capek_wire::messages::list_offsets::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
-};
+use capek_wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use capek_wire::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::RequestContext;
+use super::{RequestContext, leader, repeated};
 use crate::shared::PartitionShared;
 
 /// The high watermark.
@@ -26,36 +24,27 @@ const LATEST_TIERED: i64 = -5;
 /// The first offset that is not yet tiered (KIP-1023): nothing is, so there is none pending either.
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
+/// Versions from here tell the leader epoch of what they found.
+const LEADER_EPOCH_VERSION_MIN: i16 = 4;
+
 pub async fn answer(context: Rc<RequestContext>, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let found = find(&context, &topic.name, &partition);
+        let twice = repeated(topic.partitions.iter().map(|partition| &partition.partition_index));
+        let refused = twice.iter().map(|&index| response(index, Err(ErrorCode::InvalidRequest), version));
+        let mut partitions: Vec<_> = refused.collect();
+        for partition in topic.partitions.iter().filter(|partition| !twice.contains(&partition.partition_index)) {
+            let found =
+                leader::shared(&context, &topic.name, partition.partition_index, partition.current_leader_epoch);
             let outcome = match found {
                 Ok(shared) => look_up(shared, partition.timestamp, version).await,
                 Err(code) => Err(code),
             };
-            partitions.push(response(partition.partition_index, outcome));
+            partitions.push(response(partition.partition_index, outcome, version));
         }
         topics.push(ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() });
     }
     ListOffsetsResponse { topics, ..Default::default() }
-}
-
-fn find(
-    context: &RequestContext,
-    topic: &str,
-    partition: &ListOffsetsPartition,
-) -> Result<Arc<PartitionShared>, ErrorCode> {
-    let route = context.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let guard = route.partition(partition.partition_index);
-    let found = guard.as_ref().and_then(|guard| guard.as_ref()).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if found.is_offline {
-        return Err(ErrorCode::KafkaStorageError);
-    }
-    super::check_leader_epoch(partition.current_leader_epoch, found.leader_epoch)?;
-    Ok(found.shared.clone())
 }
 
 /// Offset -1 means that there is none.
@@ -71,8 +60,8 @@ async fn look_up(shared: Arc<PartitionShared>, timestamp: i64, version: i16) -> 
     let leader_epoch = shared.leader_epoch();
     match timestamp {
         LATEST => Ok(Found { offset: shared.high_watermark(), timestamp: -1, leader_epoch }),
-        EARLIEST => Ok(earliest(&shared)),
-        EARLIEST_LOCAL if version >= 8 => Ok(earliest(&shared)),
+        EARLIEST => Ok(earliest(shared, version).await),
+        EARLIEST_LOCAL if version >= 8 => Ok(earliest(shared, version).await),
         MAX_TIMESTAMP if version >= 7 => search(shared, None).await,
         LATEST_TIERED if version >= 9 => Ok(NONE),
         EARLIEST_PENDING_UPLOAD if version >= 11 => Ok(NONE),
@@ -81,10 +70,15 @@ async fn look_up(shared: Arc<PartitionShared>, timestamp: i64, version: i16) -> 
     }
 }
 
-fn earliest(shared: &PartitionShared) -> Found {
+async fn earliest(shared: Arc<PartitionShared>, version: i16) -> Found {
     let offset = shared.log_start();
-    let epoch = shared.log.epoch_for(offset).ok().flatten();
-    Found { offset, timestamp: -1, leader_epoch: epoch.unwrap_or(shared.leader_epoch()) }
+    let mut leader_epoch = shared.leader_epoch();
+    // An epoch of 0 had none before it. The epochs of a log that nobody used yet have to be read from the disk.
+    if version >= LEADER_EPOCH_VERSION_MIN && leader_epoch > 0 {
+        let looked_up = tokio::task::spawn_blocking(move || shared.log.epoch_for(offset)).await;
+        leader_epoch = looked_up.ok().and_then(Result::ok).flatten().unwrap_or(leader_epoch);
+    }
+    Found { offset, timestamp: -1, leader_epoch }
 }
 
 /// A look into the log itself may have to wait for the disk.
@@ -104,7 +98,7 @@ async fn search(shared: Arc<PartitionShared>, timestamp: Option<i64>) -> Result<
     }
 }
 
-fn response(partition_index: i32, outcome: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+fn response(partition_index: i32, outcome: Result<Found, ErrorCode>, version: i16) -> ListOffsetsPartitionResponse {
     let (code, found) = match outcome {
         Ok(found) => (ErrorCode::None, found),
         Err(code) => (code, NONE),
@@ -114,7 +108,7 @@ fn response(partition_index: i32, outcome: Result<Found, ErrorCode>) -> ListOffs
         error_code: code.code(),
         timestamp: found.timestamp,
         offset: found.offset,
-        leader_epoch: found.leader_epoch,
+        leader_epoch: if version < LEADER_EPOCH_VERSION_MIN { -1 } else { found.leader_epoch },
         ..Default::default()
     }
 }

@@ -3,6 +3,7 @@
 //! A topic that is asked for by name and does not exist is created, when both the client and the broker allow it; the answer
 //! waits for its leaders, which spares the client a retry.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use capek_state::cluster::{Image, Partition, Topic};
@@ -17,7 +18,13 @@ use capek_wire::messages::{MetadataRequest, MetadataResponse};
 use super::{RequestContext, authorized};
 use crate::topics;
 
+/// Versions from here name topics by id too.
+const TOPIC_ID_VERSION_MIN: i16 = 12;
+
 pub async fn answer(context: Rc<RequestContext>, request: MetadataRequest, version: i16) -> MetadataResponse {
+    if version < TOPIC_ID_VERSION_MIN && request.topics.iter().flatten().any(names_by_id) {
+        return unsupported(request);
+    }
     let wants_operations = request.include_topic_authorized_operations;
     // Version 0 has no null: an empty list asks for all.
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
@@ -26,7 +33,8 @@ pub async fn answer(context: Rc<RequestContext>, request: MetadataRequest, versi
         None => topics.extend(context.broker.image.load().topics().map(|topic| describe(&context, topic))),
         Some(asked) => {
             let may_create = version < 4 || request.allow_auto_topic_creation;
-            for topic in asked {
+            let mut seen = BTreeSet::new();
+            for topic in asked.into_iter().filter(|topic| seen.insert((topic.topic_id, topic.name.clone()))) {
                 topics.push(look_up(&context, topic, may_create).await);
             }
         }
@@ -48,6 +56,19 @@ pub async fn answer(context: Rc<RequestContext>, request: MetadataRequest, versi
         response.cluster_authorized_operations = authorized::CLUSTER_OPERATIONS;
     }
     response
+}
+
+fn names_by_id(topic: &MetadataRequestTopic) -> bool {
+    topic.topic_id != Uuid::ZERO || topic.name.is_none()
+}
+
+/// The versions before have the field for the id, but brokers never took it.
+fn unsupported(request: MetadataRequest) -> MetadataResponse {
+    let refused = |topic: MetadataRequestTopic| {
+        failed(Some(topic.name.unwrap_or_default()), topic.topic_id, ErrorCode::InvalidRequest)
+    };
+    let topics = request.topics.into_iter().flatten().map(refused).collect();
+    MetadataResponse { topics, cluster_id: None, ..Default::default() }
 }
 
 fn brokers(context: &RequestContext, image: &Image) -> Vec<MetadataResponseBroker> {
