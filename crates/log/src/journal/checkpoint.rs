@@ -148,7 +148,7 @@ impl Journal {
                 segment: segment.clone(),
                 guard: segment.guard(),
             };
-            segments.extend(writer.unsynced.iter().map(|(segment, _)| dirty(segment)));
+            segments.extend(writer.unguarded.iter().map(|(segment, _)| dirty(segment)));
             if writer.directory_unsynced.is_some() {
                 directories.push(log.clone());
             }
@@ -187,6 +187,7 @@ impl Journal {
                 for log in &scope.logs {
                     if let Some(writer) = log.writer().as_mut() {
                         writer.synced(scope.round);
+                        writer.guarded(scope.round);
                     }
                 }
                 self.durable_sequence = scope.sequence;

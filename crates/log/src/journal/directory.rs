@@ -200,8 +200,8 @@ fn describe(recovered: Recovered, sequence: u64) -> (Recovery, BTreeMap<LogKey, 
         recovery.logs.push(super::RecoveredLog {
             id: log.id.clone(),
             log_start: point.log_start,
-            end: point.end,
-            flushed_end: point.end,
+            end: log.end,
+            flushed_end: log.end,
             damaged: log.damaged.clone(),
         });
         let state = Known {

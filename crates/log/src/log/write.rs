@@ -1,6 +1,7 @@
 //! What the journal does to a log: append, roll, cut. Nothing here syncs; what is not synced yet is noted down.
 
 use std::io::{self, IoSlice};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,6 +27,9 @@ const PRODUCER_EXPIRATION_MS: i64 = 24 * 3_600_000;
 pub(crate) struct Writer {
     /// Segments with content that is not synced, and the last round that wrote to each.
     pub unsynced: Vec<(Arc<Segment>, u64)>,
+    /// Segments with batches that `.headercrc` says nothing of, and the last round that wrote to each. A bypass syncs a
+    /// segment, but only a checkpoint guards it.
+    pub unguarded: Vec<(Arc<Segment>, u64)>,
     /// The last round that made or removed a file, if the directory was not synced since.
     pub directory_unsynced: Option<u64>,
     /// The incarnation whose append failed: what else it sent fails too.
@@ -91,10 +95,24 @@ pub(crate) struct WriteContext {
 impl Writer {
     /// `segment` (or what it replaces) has content that is not synced.
     fn note_unsynced(&mut self, segment: &Arc<Segment>, round: u64) {
-        match self.unsynced.iter_mut().find(|(other, _)| other.base_offset == segment.base_offset) {
-            Some(entry) => *entry = (segment.clone(), round),
-            None => self.unsynced.push((segment.clone(), round)),
+        for list in [&mut self.unsynced, &mut self.unguarded] {
+            match list.iter_mut().find(|(other, _)| other.base_offset == segment.base_offset) {
+                Some(entry) => *entry = (segment.clone(), round),
+                None => list.push((segment.clone(), round)),
+            }
         }
+    }
+
+    /// Only the segments in this range of base offsets are there any more.
+    fn retain_segments(&mut self, bases: impl RangeBounds<i64>) {
+        for list in [&mut self.unsynced, &mut self.unguarded] {
+            list.retain(|(segment, _)| bases.contains(&segment.base_offset));
+        }
+    }
+
+    /// What rounds up to this one wrote is guarded, too.
+    pub fn guarded(&mut self, round: u64) {
+        self.unguarded.retain(|(_, last)| *last > round);
     }
 
     /// Everything that rounds up to this one wrote is on the disk.
@@ -260,7 +278,7 @@ impl Log {
             removed.close_files();
             segment::remove_files(&*self.vfs, &self.directory, removed.base_offset)?;
         }
-        writer.unsynced.retain(|(segment, _)| segment.base_offset < end_offset);
+        writer.retain_segments(..end_offset);
         writer.directory_unsynced = Some(round);
         let mut segments = view.segments[..keep].to_vec();
         if let Some(last) = segments.last_mut() {
@@ -278,6 +296,7 @@ impl Log {
             segment::remove_files(&*self.vfs, &self.directory, removed.base_offset)?;
         }
         writer.unsynced.clear();
+        writer.unguarded.clear();
         writer.directory_unsynced = Some(round);
         lock(&self.epochs).cut_end(i64::MIN);
         *lock(&self.producers) = Producers::default();
@@ -359,7 +378,7 @@ impl Log {
         }
         if gone > 0 {
             let first = view.segments[gone].base_offset;
-            writer.unsynced.retain(|(segment, _)| segment.base_offset >= first);
+            writer.retain_segments(first..);
             writer.directory_unsynced = Some(context.round);
             self.change_view(|view| {
                 view.segments.drain(..gone);

@@ -23,18 +23,22 @@ use crate::vfs::Vfs;
 
 use rounds::{LogEntries, Rounds};
 
+/// Where no log ends: the point of one that is damaged.
+const DAMAGED_END: i64 = i64::MAX;
+
 /// One log after recovery.
 pub(in crate::journal) struct RecoveredState {
     pub id: LogId,
     pub end: i64,
     pub log_start: i64,
-    /// For a damaged one `end` is where it should end: the next start must find it damaged again.
     pub damaged: Option<String>,
 }
 
 impl RecoveredState {
     pub fn point(&self, sequence: u64) -> Point {
-        Point { end: self.end, log_start: self.log_start, sequence }
+        // What showed the damage may be gone by the next start, which must find it damaged again.
+        let end = if self.damaged.is_some() { DAMAGED_END } else { self.end };
+        Point { end, log_start: self.log_start, sequence }
     }
 }
 
@@ -122,7 +126,8 @@ impl Recovering<'_> {
             Err(problem) => {
                 let problem = format!("{}: {problem}", id.directory_name());
                 ::log::error!("{problem}; the log stays offline, its files are not touched");
-                let (end, log_start) = (outline.flushed_end, outline.log_start);
+                let log_start = outline.log_start;
+                let end = if outline.flushed_end == DAMAGED_END { log_start } else { outline.flushed_end };
                 Ok(Some(RecoveredState { id: id.clone(), end, log_start, damaged: Some(problem) }))
             }
         }

@@ -6,9 +6,9 @@ use std::io;
 use capek_wire::batch::batches;
 
 use super::super::format::{Kind, headers_crc_of};
-use super::Recovering;
 use super::rounds::{LogEntries, LogEntry, Outline};
 use super::survey::Survey;
+use super::{DAMAGED_END, Recovering};
 use crate::ids::LogId;
 
 /// An append to be written again, up to a bound that a later cut set.
@@ -41,6 +41,9 @@ pub(super) fn plan(
     outline: &Outline,
     entries: &LogEntries,
 ) -> io::Result<Result<Plan, String>> {
+    if outline.required_end == DAMAGED_END {
+        return Ok(Err("it was found damaged by an earlier start".to_owned()));
+    }
     if survey.valid_end < outline.required_end && outline.required_end > outline.log_start {
         let problem = format!("it must be whole up to {}, but {}", outline.required_end, survey.problem);
         return Ok(Err(problem));
