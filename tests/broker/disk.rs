@@ -11,9 +11,9 @@ use crate::support::programs::{java, kcat, output_of, output_with_input, python}
 use crate::support::wait_for;
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
-const SMALL_DISK_BYTES: u64 = 64 << 20;
+const SMALL_DISK_BYTES: u64 = 96 << 20;
 /// Four journal files of this size leave most of the small disk to the segments.
-const SMALL_JOURNAL: &str = "capek.journal.file.bytes=2097152";
+const SMALL_JOURNAL: &str = "capek.journal.file.bytes=4194304";
 
 /// Needs root: it mounts a small file system.
 #[test]
@@ -26,6 +26,7 @@ fn a_full_disk_refuses_produce_serves_reads_and_recovers_when_there_is_room() {
     fs::write(&ballast, vec![1; SMALL_DISK_BYTES as usize / 2]).expect("there is room for the ballast");
 
     let mut client = broker.client();
+    client.try_api_versions().expect("the first request of a connection is a small one");
     let value = vec![b'x'; 500 << 10];
     let big = batch(&[&value], NO_SEQUENCE);
     let mut confirmed = 0;
