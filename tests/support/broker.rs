@@ -101,7 +101,10 @@ impl Broker {
             .open(self.directory.path().join("output"))
             .expect("the test's directory is writable");
         let mut command = Command::new(binary());
-        command.arg("serve").args(["--kafka", &self.kafka(), "--http", &self.http_address()]);
+        command.arg("serve").args(["--http", &self.http_address()]);
+        if !self.settings.iter().any(|setting| setting.starts_with("listeners=")) {
+            command.args(["--kafka", &self.kafka()]);
+        }
         command.args(["--node-id", &self.node_id.to_string()]).arg("--data-dir").arg(&self.data_dir);
         for setting in &self.settings {
             command.args(["--set", setting]);
