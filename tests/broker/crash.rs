@@ -45,6 +45,21 @@ fn confirmed_records_survive_kills_during_recovery() {
     load.stop_and_check(&broker);
 }
 
+/// Kafka's page-cache mode: what the kernel has survives the death of the process.
+#[test]
+fn confirmed_records_of_an_async_broker_survive_kills() {
+    let mut broker = Broker::start_with(&["capek.flush=async"]);
+    broker.create_topic("cached", PARTITIONS);
+    let load = Load::start(&broker, "cached");
+    for _ in 0..rounds().min(5) {
+        load.wait_for_progress();
+        broker.kill();
+        broker.start_again();
+    }
+    load.wait_for_progress();
+    load.stop_and_check(&broker);
+}
+
 fn rounds() -> usize {
     std::env::var("CAPEK_TEST_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("CAPEK_TEST_ROUNDS is a number"))
 }

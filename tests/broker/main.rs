@@ -18,3 +18,4 @@ mod protocol;
 mod refusals;
 mod stop;
 mod supervision;
+mod tools;
