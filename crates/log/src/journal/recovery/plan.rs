@@ -49,8 +49,8 @@ pub(super) fn plan(
         return Ok(Err(problem));
     }
     // A log that ends below its start is empty at it.
-    let keep_below =
-        (survey.valid_end >= outline.log_start && !outline.is_reset).then_some(survey.valid_end.min(outline.cut));
+    let valid_end = survey.valid_end.min(outline.cut);
+    let keep_below = (valid_end >= outline.log_start && !outline.is_reset).then_some(valid_end);
     let mut planning = Planning {
         recovering,
         survey,
