@@ -1,0 +1,87 @@
+//! What every handler may use.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::Addr;
+use capek_actors::broker::BrokerShared;
+use capek_actors::budget::MemoryBudget;
+use capek_actors::http::Http;
+use capek_actors::local::LocalClient;
+use capek_wire::partitioner::Sticky;
+
+/// See the head of this file. One for the process, shared by all workers.
+pub struct Doors {
+    pub client: LocalClient,
+    pub sessions: Addr<Http>,
+    /// For request bodies. Their batches are paid for again, from the broker's own budget, when they are appended: were both
+    /// one budget, bodies could hold all of it while they wait for their batches.
+    pub body_budget: MemoryBudget,
+    /// Every listener is on loopback: what a browser calls this host by must be a name of loopback too.
+    pub is_loopback_only: bool,
+    sticky: Mutex<Sticky>,
+    in_flight: Arc<AtomicUsize>,
+    is_stopping: AtomicBool,
+}
+
+/// A request or a stream that is being answered; counted until it is dropped.
+pub struct InFlight(Arc<AtomicUsize>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// After so many bytes without a key, another partition has its turn; Kafka's `batch.size`.
+const STICKY_BYTES: usize = 16 << 10;
+
+impl Doors {
+    pub fn new(client: LocalClient, sessions: Addr<Http>, is_loopback_only: bool) -> Doors {
+        let body_budget = MemoryBudget::new(client.broker.config.memory_budget_bytes / 4);
+        // Any seed will do: where a stream of records begins does not matter.
+        let seed = std::process::id().into();
+        Doors {
+            client,
+            sessions,
+            body_budget,
+            is_loopback_only,
+            sticky: Mutex::new(Sticky::new(seed, STICKY_BYTES)),
+            in_flight: Arc::default(),
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+
+    pub fn broker(&self) -> &BrokerShared {
+        &self.client.broker
+    }
+
+    /// The partition of a record without a key.
+    pub fn sticky_partition(&self, partition_count: i32, record_bytes: usize) -> i32 {
+        let mut sticky = self.sticky.lock().unwrap_or_else(PoisonError::into_inner);
+        sticky.partition(partition_count, record_bytes)
+    }
+
+    pub fn begin(&self) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight(self.in_flight.clone())
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    pub fn begin_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+    }
+
+    /// Waits until everything that was begun is answered, at most `grace`.
+    pub async fn drained(&self, grace: Duration) {
+        const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
+        let deadline = tokio::time::Instant::now() + grace;
+        while self.in_flight.load(Ordering::Acquire) > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What holds for every request: how many connections an address may have, and which web pages may speak to us.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::dev::{Extensions, RequestHead, ServiceRequest};
+use actix_web::http::{Method, header};
+use actix_web::rt::net::TcpStream;
+
+use super::doors::Doors;
+use super::problem::Problem;
+
+/// Refuses what no handler shall see.
+pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
+    if request.conn_data::<Connection>().is_some_and(|connection| connection.is_over_limit) {
+        return Err(Problem::too_many("too many connections from this address (max.connections.per.ip)"));
+    }
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_safe { Ok(()) } else { check_origin(doors, request.head()) }
+}
+
+/// A page of another origin must not write here with its visitor's rights, nor open a WebSocket (browsers ask for neither
+/// the way they do for other reads). Who sends no `Origin` is no browser.
+pub fn check_origin(doors: &Doors, head: &RequestHead) -> Result<(), Problem> {
+    let Some(origin) = head.headers().get(header::ORIGIN) else { return Ok(()) };
+    let host = head.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let is_allowed = origin.to_str().is_ok_and(|origin| is_same_origin(origin, host, doors.is_loopback_only));
+    if is_allowed { Ok(()) } else { Err(Problem::forbidden("pages of another origin may not do this")) }
+}
+
+/// With every listener on loopback, a name that is not loopback's has been made to point here by someone else.
+fn is_same_origin(origin: &str, host: &str, is_loopback_only: bool) -> bool {
+    let Some(("http" | "https", of_page)) = origin.split_once("://") else { return false };
+    let is_same = !host.is_empty() && of_page.eq_ignore_ascii_case(host);
+    is_same && (!is_loopback_only || is_loopback_name(host))
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// How many connections each address has.
+#[derive(Clone)]
+pub struct Connections {
+    by_ip: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    per_ip_max: usize,
+}
+
+/// One connection, counted until it is closed.
+struct Connection {
+    connections: Connections,
+    ip: IpAddr,
+    is_over_limit: bool,
+}
+
+impl Connections {
+    pub fn new(per_ip_max: usize) -> Connections {
+        Connections { by_ip: Arc::default(), per_ip_max }
+    }
+
+    /// actix-web calls this for each accepted socket.
+    pub fn opened(&self, io: &dyn Any, extensions: &mut Extensions) {
+        let Some(peer) = io.downcast_ref::<TcpStream>().and_then(|socket| socket.peer_addr().ok()) else { return };
+        let count = self.change(peer.ip(), |count| *count += 1);
+        let is_over_limit = count > self.per_ip_max;
+        extensions.insert(Connection { connections: self.clone(), ip: peer.ip(), is_over_limit });
+    }
+
+    fn change(&self, ip: IpAddr, change: impl Fn(&mut usize)) -> usize {
+        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_ip.entry(ip).or_default();
+        change(count);
+        let after = *count;
+        if after == 0 {
+            by_ip.remove(&ip);
+        }
+        after
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.connections.change(self.ip, |count| *count -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_this_origin_are_let_in() {
+        let check = |origin, host, is_loopback_only, expected| {
+            assert_eq!(is_same_origin(origin, host, is_loopback_only), expected, "{origin} at {host}");
+        };
+        check("http://localhost:8080", "localhost:8080", true, true);
+        check("http://127.0.0.1:8080", "127.0.0.1:8080", true, true);
+        check("http://[::1]:8080", "[::1]:8080", true, true);
+        check("http://evil.example", "localhost:8080", true, false);
+        check("http://localhost:3000", "localhost:8080", true, false);
+        check("null", "localhost:8080", true, false);
+        check("", "", true, false);
+        check("http://", "", false, false);
+        check("file://localhost:8080", "localhost:8080", true, false);
+        check("http://rebound.example:8080", "rebound.example:8080", true, false);
+        check("http://broker.example:8080", "broker.example:8080", false, true);
+    }
+
+    #[test]
+    fn connections_are_counted_until_they_close() {
+        let connections = Connections::new(1);
+        let ip = IpAddr::from([10, 0, 0, 1]);
+        assert_eq!(connections.change(ip, |count| *count += 1), 1);
+        assert_eq!(connections.change(ip, |count| *count += 1), 2);
+        let connection = Connection { connections: connections.clone(), ip, is_over_limit: true };
+        drop(connection);
+        assert_eq!(connections.change(ip, |count| *count -= 1), 0);
+        assert!(connections.by_ip.lock().unwrap().is_empty());
+    }
+}

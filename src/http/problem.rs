@@ -1,0 +1,276 @@
+//! Errors: `application/problem+json` (RFC 9457) for our own paths, Confluent's body for those of REST v2.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use capek_actors::stream_session::Goodbye;
+use capek_state::Refusal;
+use capek_wire::error_code::ErrorCode;
+use serde_json::json;
+
+/// An error of `/v1`, or one that comes before any path is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub status: StatusCode,
+    pub detail: String,
+    /// Kafka's code, when it is one of Kafka's errors.
+    pub code: Option<ErrorCode>,
+    /// Where the JSON is wrong.
+    pub position: Option<JsonPosition>,
+}
+
+/// A place in a body, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JsonPosition {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem { status, detail: detail.into(), code: None, position: None }
+    }
+
+    pub fn bad_request(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub fn not_found(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    pub fn too_many(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+    }
+
+    pub fn unavailable(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// One of Kafka's errors; without a message of its own it has the code's.
+    pub fn kafka(code: ErrorCode, message: Option<String>) -> Problem {
+        let detail = message.unwrap_or_else(|| code.message().to_owned());
+        Problem { status: status_of(code), detail, code: Some(code), position: None }
+    }
+
+    /// JSON that cannot be read; `line_offset` is how many lines of the body come before it.
+    pub fn json(error: &serde_json::Error, line_offset: usize) -> Problem {
+        let position = JsonPosition { line: error.line() + line_offset, column: error.column() };
+        let what = error.to_string();
+        // serde_json ends its message with the position within the text that it saw.
+        let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
+        let detail = format!("this is not JSON: {what} at line {} column {}", position.line, position.column);
+        Problem { position: Some(position), ..Problem::bad_request(detail) }
+    }
+
+    /// The body, as it also stands in a line of NDJSON.
+    pub fn body(&self) -> serde_json::Value {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let Some(code) = self.code {
+            body["error"] = json!(code.name());
+            body["retriable"] = json!(code.is_retriable());
+        }
+        if let Some(position) = self.position {
+            body["position"] = json!({ "line": position.line, "column": position.column });
+        }
+        body
+    }
+}
+
+/// Kafka's errors in HTTP's words.
+pub fn status_of(code: ErrorCode) -> StatusCode {
+    use ErrorCode as Code;
+    match code {
+        Code::UnknownTopicOrPartition | Code::UnknownTopicId => StatusCode::NOT_FOUND,
+        Code::MessageTooLarge | Code::RecordListTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::InvalidTopicException
+        | Code::InvalidTimestamp
+        | Code::InvalidRecord
+        | Code::InvalidRequiredAcks
+        | Code::InvalidPartitions
+        | Code::InvalidReplicationFactor
+        | Code::InvalidConfig
+        | Code::PolicyViolation
+        | Code::CorruptMessage => StatusCode::BAD_REQUEST,
+        Code::RequestTimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Code::KafkaStorageError | Code::NotController => StatusCode::SERVICE_UNAVAILABLE,
+        _ if code.is_retriable() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        Problem::kafka(refusal.code, refusal.message.map(|message| message.into_owned()))
+    }
+}
+
+impl From<ErrorCode> for Problem {
+    fn from(code: ErrorCode) -> Problem {
+        Problem::kafka(code, None)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        respond(self.status, "application/problem+json", &self.body())
+    }
+}
+
+/// An error of REST v2: `{"error_code":40401,"message":"Topic not found."}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestError {
+    pub status: StatusCode,
+    pub error_code: u32,
+    pub message: String,
+}
+
+impl RestError {
+    /// The status is the first three digits of the code.
+    pub fn new(error_code: u32, message: impl Into<String>) -> RestError {
+        let digits = if error_code >= 1000 { error_code / 100 } else { error_code };
+        let status = u16::try_from(digits).ok().and_then(|digits| StatusCode::from_u16(digits).ok());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        RestError { status, error_code, message: message.into() }
+    }
+
+    pub fn topic_not_found() -> RestError {
+        RestError::new(40401, "Topic not found.")
+    }
+
+    pub fn partition_not_found() -> RestError {
+        RestError::new(40402, "Partition not found.")
+    }
+
+    /// For an error that concerns the whole request.
+    pub fn kafka(code: ErrorCode, message: Option<String>) -> RestError {
+        let message = message.unwrap_or_else(|| code.message().to_owned());
+        match code {
+            ErrorCode::UnknownTopicOrPartition => RestError::topic_not_found(),
+            ErrorCode::InvalidTopicException | ErrorCode::PolicyViolation => RestError::new(40002, message),
+            ErrorCode::InvalidReplicationFactor | ErrorCode::InvalidPartitions => RestError::new(40002, message),
+            _ => RestError { status: StatusCode::INTERNAL_SERVER_ERROR, ..RestError::new(record_code(code), message) },
+        }
+    }
+}
+
+/// The code of a single record that was not stored.
+pub fn record_code(code: ErrorCode) -> u32 {
+    if code.is_retriable() { 50003 } else { 50002 }
+}
+
+impl fmt::Display for RestError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl ResponseError for RestError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let body = json!({ "error_code": self.error_code, "message": self.message });
+        respond(self.status, "application/json", &body)
+    }
+}
+
+/// What `/v1` says of a failure in reading the body, in REST v2's words.
+impl From<Problem> for RestError {
+    fn from(problem: Problem) -> RestError {
+        RestError { status: problem.status, error_code: problem.status.as_u16().into(), message: problem.detail }
+    }
+}
+
+fn respond(status: StatusCode, content_type: &str, body: &serde_json::Value) -> HttpResponse {
+    const RETRY_AFTER_S: &str = "1";
+    let mut response = HttpResponse::build(status);
+    response.insert_header((header::CONTENT_TYPE, content_type));
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));
+    }
+    response.body(body.to_string())
+}
+
+/// Our own paths and Confluent's each have their own kind of error.
+fn refuse(request: &HttpRequest, status: StatusCode) -> HttpResponse {
+    let reason = status.canonical_reason().unwrap_or("Error");
+    if request.path().starts_with("/v1/") {
+        let detail = format!("{} {}: {}", request.method(), request.path(), reason.to_lowercase());
+        Problem::new(status, detail).error_response()
+    } else {
+        RestError::new(status.as_u16().into(), format!("HTTP {} {reason}", status.as_u16())).error_response()
+    }
+}
+
+pub async fn no_such_path(request: HttpRequest) -> HttpResponse {
+    refuse(&request, StatusCode::NOT_FOUND)
+}
+
+pub async fn no_such_method(request: HttpRequest) -> HttpResponse {
+    refuse(&request, StatusCode::METHOD_NOT_ALLOWED)
+}
+
+/// Why a stream ended, for those who are told in JSON.
+pub fn goodbye_body(goodbye: &Goodbye) -> serde_json::Value {
+    let mut body = json!({ "code": goodbye.code, "reason": goodbye.reason });
+    if let Some(after_ms) = goodbye.reconnect_after_ms {
+        body["reconnect_after_ms"] = json!(after_ms);
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_json_is_told_with_its_place_in_the_body() {
+        let error = serde_json::from_str::<serde_json::Value>("{\"n\":").unwrap_err();
+        let problem = Problem::json(&error, 1);
+        assert_eq!(problem.position, Some(JsonPosition { line: 2, column: 5 }));
+        assert_eq!(problem.detail, "this is not JSON: EOF while parsing a value at line 2 column 5");
+        assert_eq!(problem.body()["position"], json!({"line": 2, "column": 5}));
+    }
+
+    #[test]
+    fn a_code_of_rest_v2_begins_with_its_status() {
+        for (code, status) in [(40401, 404), (422, 422), (42206, 422), (50003, 500), (415, 415)] {
+            assert_eq!(RestError::new(code, "").status.as_u16(), status, "{code}");
+        }
+    }
+
+    #[test]
+    fn kafkas_errors_have_a_status() {
+        let check = |code, status: u16| assert_eq!(status_of(code).as_u16(), status, "{code:?}");
+        check(ErrorCode::UnknownTopicOrPartition, 404);
+        check(ErrorCode::MessageTooLarge, 413);
+        check(ErrorCode::NotLeaderOrFollower, 503);
+        check(ErrorCode::KafkaStorageError, 503);
+        check(ErrorCode::NotEnoughReplicas, 503);
+        check(ErrorCode::RequestTimedOut, 504);
+        check(ErrorCode::UnknownServerError, 500);
+    }
+}

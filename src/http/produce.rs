@@ -1,0 +1,269 @@
+//! Records in, for every door that takes them: a partition for each as Kafka's clients choose, one batch for each partition,
+//! and another try where it is certain that nothing was stored.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix_web::web;
+use bytes::{Bytes, BytesMut};
+use capek_actors::produce::{Acks, PartitionAnswer};
+use capek_state::Refusal;
+use capek_wire::batch::{BatchBuilder, Codec, HEADER_BYTES};
+use capek_wire::error_code::ErrorCode;
+use capek_wire::ids::{Offset, PartitionIndex};
+use capek_wire::partitioner::partition_for_key;
+use tokio::time::Instant;
+
+use super::doors::Doors;
+
+/// A record as a request has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewRecord {
+    /// None: the key decides, or whose turn it is.
+    pub partition: Option<PartitionIndex>,
+    pub key: Option<Bytes>,
+    /// None deletes the key in a compacted topic.
+    pub value: Option<Bytes>,
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+    /// None: now.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    pub partition: PartitionIndex,
+    pub offset: Offset,
+    pub timestamp_ms: i64,
+}
+
+/// Why a record was not stored, or perhaps not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotStored {
+    pub code: ErrorCode,
+    pub message: Option<String>,
+}
+
+/// How to store.
+#[derive(Debug, Clone, Copy)]
+pub struct ProduceOptions {
+    pub acks: Acks,
+    pub timeout: Duration,
+}
+
+impl Default for ProduceOptions {
+    fn default() -> ProduceOptions {
+        ProduceOptions { acks: Acks::All, timeout: Duration::from_secs(30) }
+    }
+}
+
+/// A restarting partition is back within milliseconds; longer waits are for the client.
+const RETRY_FOR_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_millis(320);
+
+/// Stores the records; an outcome for each, in their order. An error is about the topic as a whole.
+pub async fn produce(
+    doors: &web::Data<Doors>,
+    topic: &str,
+    records: Vec<NewRecord>,
+    options: ProduceOptions,
+) -> Result<Vec<Result<Stored, NotStored>>, Refusal> {
+    let partition_count = doors.client.partition_count(topic).await?;
+    let now_ms = now_ms();
+    let mut outcomes: Vec<Option<Result<Stored, NotStored>>> = vec![None; records.len()];
+    let mut by_partition: BTreeMap<PartitionIndex, Vec<(usize, NewRecord)>> = BTreeMap::new();
+    for (index, record) in records.into_iter().enumerate() {
+        match choose_partition(doors, &record, partition_count) {
+            Ok(partition) => by_partition.entry(partition).or_default().push((index, record)),
+            Err(partition) => outcomes[index] = Some(Err(no_such_partition(topic, partition, partition_count))),
+        }
+    }
+    let mut running = Vec::new();
+    let only_one = by_partition.len() == 1;
+    for (partition, records) in by_partition {
+        let (doors, topic) = (doors.clone(), topic.to_owned());
+        let stored = async move { produce_to_partition(&doors, &topic, partition, records, options, now_ms).await };
+        if only_one {
+            note(&mut outcomes, stored.await);
+        } else {
+            running.push(actix_rt::spawn(stored));
+        }
+    }
+    for stored in running {
+        // A task that panicked leaves its records without an outcome, which is what they get below.
+        note(&mut outcomes, stored.await.unwrap_or_default());
+    }
+    let unknown = || Err(NotStored { code: ErrorCode::UnknownServerError, message: None });
+    Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect())
+}
+
+type Outcomes = Vec<(usize, Result<Stored, NotStored>)>;
+
+fn note(outcomes: &mut [Option<Result<Stored, NotStored>>], found: Outcomes) {
+    for (index, outcome) in found {
+        outcomes[index] = Some(outcome);
+    }
+}
+
+/// `Err` is a partition that there is not.
+fn choose_partition(doors: &Doors, record: &NewRecord, partition_count: i32) -> Result<PartitionIndex, PartitionIndex> {
+    match (record.partition, &record.key) {
+        (Some(partition), _) if (0..partition_count).contains(&partition) => Ok(partition),
+        (Some(partition), _) => Err(partition),
+        (None, Some(key)) => Ok(partition_for_key(key, partition_count)),
+        (None, None) => Ok(doors.sticky_partition(partition_count, size_estimate_bytes(record))),
+    }
+}
+
+fn no_such_partition(topic: &str, partition: PartitionIndex, partition_count: i32) -> NotStored {
+    let message = format!("partition {partition} is not in the range [0...{partition_count}) of topic {topic}");
+    NotStored { code: ErrorCode::UnknownTopicOrPartition, message: Some(message) }
+}
+
+/// Batches of one partition go one after the other, so that records keep their order.
+async fn produce_to_partition(
+    doors: &Doors,
+    topic: &str,
+    partition: PartitionIndex,
+    records: Vec<(usize, NewRecord)>,
+    options: ProduceOptions,
+    now_ms: i64,
+) -> Outcomes {
+    let batch_bytes_max = match doors.client.partition(topic, partition) {
+        Ok(shared) => usize::try_from(shared.config().max_message_bytes).unwrap_or(usize::MAX),
+        Err(_) => usize::MAX, // the append will say what is wrong
+    };
+    let mut outcomes = Vec::with_capacity(records.len());
+    for group in split(records, batch_bytes_max) {
+        let answer = match build(&group, now_ms) {
+            Ok(batch) => append(doors, topic, partition, batch, options).await,
+            Err(code) => PartitionAnswer::error(code),
+        };
+        for (position, (index, record)) in group.iter().enumerate() {
+            outcomes.push((*index, outcome_of(&answer, position, partition, record.timestamp_ms.unwrap_or(now_ms))));
+        }
+    }
+    outcomes
+}
+
+fn outcome_of(
+    answer: &PartitionAnswer,
+    position: usize,
+    partition: PartitionIndex,
+    timestamp_ms: i64,
+) -> Result<Stored, NotStored> {
+    if answer.error != ErrorCode::None {
+        return Err(NotStored { code: answer.error, message: answer.message.clone() });
+    }
+    let timestamp_ms = if answer.log_append_time_ms >= 0 { answer.log_append_time_ms } else { timestamp_ms };
+    Ok(Stored { partition, offset: answer.base_offset + position as Offset, timestamp_ms })
+}
+
+/// As few batches as the topic's limit allows.
+fn split(records: Vec<(usize, NewRecord)>, batch_bytes_max: usize) -> Vec<Vec<(usize, NewRecord)>> {
+    let mut groups: Vec<Vec<(usize, NewRecord)>> = Vec::new();
+    let mut group_bytes = 0;
+    for (index, record) in records {
+        let record_bytes = size_estimate_bytes(&record);
+        match groups.last_mut() {
+            Some(group) if group_bytes + record_bytes <= batch_bytes_max => {
+                group_bytes += record_bytes;
+                group.push((index, record));
+            }
+            _ => {
+                group_bytes = HEADER_BYTES + record_bytes;
+                groups.push(vec![(index, record)]);
+            }
+        }
+    }
+    groups
+}
+
+/// No less than what the record takes in a batch.
+fn size_estimate_bytes(record: &NewRecord) -> usize {
+    /// Lengths, deltas and the header count.
+    const OVERHEAD_BYTES: usize = 32;
+    const HEADER_OVERHEAD_BYTES: usize = 10;
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers = record.headers.iter().map(|(key, value)| key.len() + length(value) + HEADER_OVERHEAD_BYTES);
+    OVERHEAD_BYTES + length(&record.key) + length(&record.value) + headers.sum::<usize>()
+}
+
+fn build(records: &[(usize, NewRecord)], now_ms: i64) -> Result<BytesMut, ErrorCode> {
+    let mut builder = BatchBuilder::new(Codec::None);
+    for (_, record) in records {
+        let headers: Vec<_> = record.headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
+        let timestamp_ms = record.timestamp_ms.unwrap_or(now_ms);
+        builder.push(timestamp_ms, record.key.as_deref(), record.value.as_deref(), &headers);
+    }
+    builder.build().map_err(|error| error.error_code())
+}
+
+/// NOT_LEADER_OR_FOLLOWER says that the batch was certainly not stored; only then is it sent again.
+async fn append(
+    doors: &Doors,
+    topic: &str,
+    partition: PartitionIndex,
+    batch: BytesMut,
+    options: ProduceOptions,
+) -> PartitionAnswer {
+    let deadline = Instant::now() + options.timeout.min(RETRY_FOR_MAX);
+    let mut backoff = BACKOFF_FIRST;
+    loop {
+        let answer = doors.client.produce(topic, partition, batch.clone(), options.acks, options.timeout).await;
+        if answer.error != ErrorCode::NotLeaderOrFollower || Instant::now() + backoff > deadline {
+            return answer;
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+fn now_ms() -> i64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(value_bytes: usize) -> NewRecord {
+        NewRecord { value: Some(Bytes::from(vec![b'x'; value_bytes])), ..Default::default() }
+    }
+
+    #[test]
+    fn batches_stay_below_the_topics_limit() {
+        let records: Vec<_> = [400, 400, 400, 5000, 10].into_iter().map(record).enumerate().collect();
+        let groups = split(records, 1000);
+        let indexes: Vec<Vec<usize>> =
+            groups.iter().map(|group| group.iter().map(|(index, _)| *index).collect()).collect();
+        assert_eq!(indexes, [vec![0, 1], vec![2], vec![3], vec![4]], "too large alone is for the broker to refuse");
+        for group in &groups[..2] {
+            assert!(build(group, 0).unwrap().len() <= 1000);
+        }
+    }
+
+    #[test]
+    fn the_estimate_is_no_less_than_the_record() {
+        let header = (Bytes::from_static(b"h"), Some(Bytes::from_static(b"v")));
+        let large = NewRecord {
+            key: Some(Bytes::from(vec![0; 300])),
+            headers: vec![header; 100],
+            timestamp_ms: Some(i64::MAX / 4),
+            ..record(100_000)
+        };
+        let records = [(0, record(0)), (1, large)];
+        let estimate: usize = records.iter().map(|(_, record)| size_estimate_bytes(record)).sum();
+        assert!(build(&records, 0).unwrap().len() <= HEADER_BYTES + estimate);
+    }
+
+    #[test]
+    fn offsets_count_from_the_batchs_first() {
+        let answer = PartitionAnswer { base_offset: 40, ..PartitionAnswer::error(ErrorCode::None) };
+        assert_eq!(outcome_of(&answer, 2, 1, 99), Ok(Stored { partition: 1, offset: 42, timestamp_ms: 99 }));
+        let refused = PartitionAnswer::error(ErrorCode::MessageTooLarge);
+        assert_eq!(outcome_of(&refused, 0, 1, 99), Err(NotStored { code: ErrorCode::MessageTooLarge, message: None }));
+    }
+}

@@ -1,0 +1,150 @@
+//! The body of a stream's response: it takes the next frame only when the socket has room, control before data.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, MessageBody};
+use bytes::{BufMut, Bytes, BytesMut};
+use capek_actors::stream_session::{CONTROL_FRAMES_MAX, DATA_FRAMES_MAX, Goodbye, Outgoing};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::super::doors::InFlight;
+
+/// What stands around a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    WebSocket,
+    /// The frames follow each other; there are no pings.
+    Plain,
+}
+
+/// See the head of this file. When it is dropped the session notices, and ends.
+pub struct StreamBody {
+    control: Receiver<Outgoing>,
+    data: Receiver<Outgoing>,
+    framing: Framing,
+    /// The frame whose header has gone out.
+    payload: Option<Bytes>,
+    is_closed: bool,
+    _in_flight: InFlight,
+}
+
+/// Where a session puts its frames.
+pub struct StreamSenders {
+    pub control: Sender<Outgoing>,
+    pub data: Sender<Outgoing>,
+}
+
+impl StreamBody {
+    pub fn new(framing: Framing, in_flight: InFlight) -> (StreamBody, StreamSenders) {
+        let (control_sender, control) = channel(CONTROL_FRAMES_MAX);
+        let (data_sender, data) = channel(DATA_FRAMES_MAX);
+        let body = StreamBody { control, data, framing, payload: None, is_closed: false, _in_flight: in_flight };
+        (body, StreamSenders { control: control_sender, data: data_sender })
+    }
+
+    /// The next bytes for the socket; None for what this framing has no form for.
+    fn encode(&mut self, outgoing: Outgoing) -> Option<Bytes> {
+        match (self.framing, outgoing) {
+            (Framing::Plain, Outgoing::Frame(frame)) => Some(frame),
+            (Framing::Plain, Outgoing::Ping | Outgoing::Pong(_)) => None,
+            (_, Outgoing::Close(goodbye)) => {
+                self.is_closed = true;
+                (self.framing == Framing::WebSocket).then(|| close_frame(&goodbye))
+            }
+            (Framing::WebSocket, Outgoing::Frame(frame)) => {
+                let header = header(TEXT, frame.len());
+                self.payload = Some(frame);
+                Some(header)
+            }
+            (Framing::WebSocket, Outgoing::Ping) => Some(header(PING, 0)),
+            (Framing::WebSocket, Outgoing::Pong(payload)) => {
+                let header = header(PONG, payload.len());
+                self.payload = Some(payload);
+                Some(header)
+            }
+        }
+    }
+}
+
+impl MessageBody for StreamBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let this = self.get_mut();
+        if let Some(payload) = this.payload.take().filter(|payload| !payload.is_empty()) {
+            return Poll::Ready(Some(Ok(payload)));
+        }
+        while !this.is_closed {
+            let control = this.control.poll_recv(task);
+            let outgoing = match control {
+                Poll::Ready(Some(outgoing)) => Poll::Ready(Some(outgoing)),
+                // The end of one channel is no end as long as the other has something.
+                Poll::Ready(None) | Poll::Pending => match this.data.poll_recv(task) {
+                    Poll::Ready(None) if control.is_pending() => Poll::Pending,
+                    data => data,
+                },
+            };
+            match outgoing {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(outgoing)) => {
+                    if let Some(bytes) = this.encode(outgoing) {
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+const FINAL: u8 = 0x80;
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// RFC 6455, 5.2: a whole message in one frame, unmasked as a server's are.
+fn header(opcode: u8, length: usize) -> Bytes {
+    let mut header = BytesMut::with_capacity(10);
+    header.put_u8(FINAL | opcode);
+    match length {
+        0..=125 => header.put_u8(length as u8),
+        126..=0xffff => {
+            header.put_u8(126);
+            header.put_u16(length as u16);
+        }
+        _ => {
+            header.put_u8(127);
+            header.put_u64(length as u64);
+        }
+    }
+    header.freeze()
+}
+
+fn close_frame(goodbye: &Goodbye) -> Bytes {
+    let mut frame = BytesMut::from(&header(CLOSE, 2 + goodbye.reason.len())[..]);
+    frame.put_u16(goodbye.code);
+    frame.put_slice(goodbye.reason.as_bytes());
+    frame.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_have_the_shortest_length_there_is() {
+        assert_eq!(&header(TEXT, 5)[..], [0x81, 5]);
+        assert_eq!(&header(TEXT, 126)[..], [0x81, 126, 0, 126]);
+        assert_eq!(&header(TEXT, 65_536)[..], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+        let goodbye = Goodbye { code: 1012, reason: "bye", reconnect_after_ms: None };
+        assert_eq!(&close_frame(&goodbye)[..], [0x88, 5, 0x03, 0xf4, b'b', b'y', b'e']);
+    }
+}
