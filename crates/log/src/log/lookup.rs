@@ -1,13 +1,16 @@
 //! Which offset a timestamp stands for, and how many bytes lie between two offsets.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use capek_wire::batch::records;
+use capek_wire::BatchError;
+use capek_wire::batch::{Records, records};
 
 use super::{Log, View};
 use crate::error::ReadError;
 use crate::scan::{Depth, ScannedBatch, Scanner, Step};
 use crate::segment::Segment;
-use crate::vfs::OpenMode;
+use crate::vfs::{OpenMode, VfsFile};
 
 /// What a batch may inflate to when records are looked at.
 const INFLATED_BYTES_MAX: usize = 256 << 20;
@@ -73,7 +76,7 @@ impl Log {
         Ok(best)
     }
 
-    /// The largest timestamp of a segment's batches below `end_offset` and from the log start on.
+    /// The largest timestamp of a segment's records below `end_offset` and from the log start on.
     fn largest_below(&self, segment: &Segment, end_offset: i64) -> Result<Option<i64>, ReadError> {
         let log_start = self.log_start();
         let largest = segment.largest(&self.files)?;
@@ -82,12 +85,19 @@ impl Log {
             return Ok(largest.map(|largest| largest.timestamp));
         }
         let mut timestamp = None;
-        self.each_batch(segment, 0, &mut |batch, _| {
-            if batch.header.base_offset >= end_offset {
+        self.each_batch(segment, 0, &mut |batch, file| {
+            let header = &batch.header;
+            if header.base_offset >= end_offset {
                 return Ok(false);
             }
-            if batch.header.next_offset() > log_start && batch.header.max_timestamp >= 0 {
-                timestamp = timestamp.max(Some(batch.header.max_timestamp));
+            if header.next_offset() > log_start {
+                let is_inside = header.base_offset >= log_start && header.next_offset() <= end_offset;
+                let largest = if is_inside {
+                    Some(header.max_timestamp)
+                } else {
+                    largest_of(&batch, file, log_start..end_offset)?
+                };
+                timestamp = timestamp.max(largest.filter(|timestamp| *timestamp >= 0));
             }
             Ok(true)
         })?;
@@ -111,12 +121,9 @@ impl Log {
             if batch.header.next_offset() <= log_start || !is_batch_wanted(&batch) {
                 return Ok(true);
             }
-            let bytes = Bytes::from(file.read_at(batch.position, batch.header.size_bytes())?);
-            let corrupt = |error: capek_wire::BatchError| ReadError::Corrupt(error.to_string());
-            for record in records(bytes, INFLATED_BYTES_MAX).map_err(corrupt)? {
+            for record in records_of(&batch, file)? {
                 let record = record.map_err(corrupt)?;
-                let is_inside = record.offset >= log_start && record.offset < end_offset;
-                if is_inside && is_wanted(record.timestamp) {
+                if (log_start..end_offset).contains(&record.offset) && is_wanted(record.timestamp) {
                     let leader_epoch = batch.header.leader_epoch;
                     found = Some(TimestampOffset { offset: record.offset, timestamp: record.timestamp, leader_epoch });
                     return Ok(false);
@@ -131,7 +138,7 @@ impl Log {
         &self,
         segment: &Segment,
         position: u64,
-        visit: &mut dyn FnMut(ScannedBatch, &dyn crate::vfs::VfsFile) -> Result<bool, ReadError>,
+        visit: &mut dyn FnMut(ScannedBatch, &dyn VfsFile) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
         let file = segment.log_file(&self.files, OpenMode::Write)?;
         let mut scanner = Scanner::new(&*file, Depth::Headers, position, segment.size_bytes(), segment.base_offset);
@@ -147,6 +154,27 @@ impl Log {
             }
         }
     }
+}
+
+fn corrupt(error: BatchError) -> ReadError {
+    ReadError::Corrupt(error.to_string())
+}
+
+fn records_of(batch: &ScannedBatch, file: &dyn VfsFile) -> Result<Records, ReadError> {
+    let bytes = Bytes::from(file.read_at(batch.position, batch.header.size_bytes())?);
+    records(bytes, INFLATED_BYTES_MAX).map_err(corrupt)
+}
+
+/// Of a batch that only in part lies in the range.
+fn largest_of(batch: &ScannedBatch, file: &dyn VfsFile, offsets: Range<i64>) -> Result<Option<i64>, ReadError> {
+    let mut largest = None;
+    for record in records_of(batch, file)? {
+        let record = record.map_err(corrupt)?;
+        if offsets.contains(&record.offset) {
+            largest = largest.max(Some(record.timestamp));
+        }
+    }
+    Ok(largest)
 }
 
 /// About how many bytes of the view lie before an offset.
