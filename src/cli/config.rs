@@ -151,7 +151,8 @@ fn check(arguments: CheckArguments) -> Result<(), Failure> {
     for listener in &settings.listeners {
         say(format_args!("  {} on {}, advertised as {}", listener.name, listener.bind, listener.advertised))?;
     }
-    settings.http.iter().try_for_each(|endpoint| say(format_args!("  HTTP on {endpoint}")))
+    settings.http.iter().try_for_each(|endpoint| say(format_args!("  HTTP on {endpoint}")))?;
+    say(format_args!("  other brokers on {} (not opened while there is one broker)", settings.peer))
 }
 
 async fn get(arguments: GetArguments) -> Result<(), Failure> {

@@ -126,11 +126,12 @@ async fn assign(
             }
             let from = resolve(client, name, partition, bounds, range.from).await?;
             let goal = goal(client, name, partition, bounds, range.until).await?;
-            let is_empty = goal.end_offset.is_some_and(|end| from >= end);
-            if !is_empty && !(arguments.exit_at_end && from >= bounds.1) {
-                consumer.assign(&topic, partition, from);
-                goals.insert((topic.clone(), partition), goal);
+            let is_read = goal.end_offset.is_some_and(|end| from >= end);
+            if is_read || (arguments.exit_at_end && from >= bounds.1) {
+                continue;
             }
+            consumer.assign(&topic, partition, from);
+            goals.insert((topic.clone(), partition), goal);
         }
     }
     Ok(goals)

@@ -16,10 +16,10 @@ pub struct HealthArguments {
     #[arg(short, long, value_name = "ADDR", env = "CAPEK_BOOTSTRAP", hide_env_values = true)]
     bootstrap: Option<String>,
     /// Ask over HTTP, as http://localhost:8080
-    #[arg(long, value_name = "URL", conflicts_with = "bootstrap")]
+    #[arg(long, value_name = "URL")]
     http: Option<String>,
     /// Ask the broker that this environment configures, as a container's health check does
-    #[arg(long, conflicts_with_all = ["bootstrap", "http"])]
+    #[arg(long, conflicts_with = "http")]
     local: bool,
     /// Keep asking this long until it is ready
     #[arg(long, value_name = "DURATION", value_parser = offsets::parse_duration)]

@@ -239,13 +239,13 @@ impl Client {
             let longer = self.options().connection.request_timeout;
             let response = connection.send(&request).await?.patience(longer).get().await?;
             let doing = format!("deleting records of {topic}-{partition} before offset {offset}");
-            for result in response.topics.iter().flat_map(|topic| &topic.partitions) {
-                let checked = check(connection.whom(), &doing, result.error_code, None);
-                checked.inspect_err(|_| self.forget(topic))?;
-                return Ok(result.low_watermark);
-            }
-            let (whom, problem) = (connection.whom().to_owned(), "it names no partition".to_owned());
-            Err(ClientError::Malformed { whom, doing, problem })
+            let Some(result) = response.topics.iter().flat_map(|topic| &topic.partitions).next() else {
+                let (whom, problem) = (connection.whom().to_owned(), "it names no partition".to_owned());
+                return Err(ClientError::Malformed { whom, doing, problem });
+            };
+            let checked = check(connection.whom(), &doing, result.error_code, None);
+            checked.inspect_err(|_| self.forget(topic))?;
+            Ok(result.low_watermark)
         })
         .await
     }

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use capek_wire::ErrorCode;
 use capek_wire::batch::BatchBuilder;
 use capek_wire::messages::ProduceResponse;
+use capek_wire::{ErrorCode, Uuid};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::cluster::Client;
+use super::connection::Connection;
 use super::error::ClientError;
 use super::producer::{Delivery, ProducerOptions, ProducerRecord, Queued};
 use super::records::{ProduceCall, read_produced, send_produce};
@@ -39,6 +40,8 @@ pub struct Lane {
     open: Option<Open>,
     ready: VecDeque<Batch>,
     in_flight: VecDeque<InFlight>,
+    /// Where the batches on their way went.
+    route: Option<(Connection, Uuid)>,
 }
 
 /// The batch that takes records.
@@ -77,7 +80,6 @@ impl Lane {
         producer_id: Option<(i64, i16)>,
         deliveries: mpsc::Sender<Delivery>,
     ) -> Lane {
-        let (ready, in_flight) = (VecDeque::new(), VecDeque::new());
         Lane {
             client,
             options,
@@ -87,8 +89,9 @@ impl Lane {
             next_sequence: 0,
             deliveries,
             open: None,
-            ready,
-            in_flight,
+            ready: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            route: None,
         }
     }
 
@@ -159,15 +162,19 @@ impl Lane {
             match self.send(&batch).await {
                 Ok(Some((whom, answer))) => self.in_flight.push_back(InFlight { batch, whom, answer }),
                 Ok(None) => self.deliver(&batch, Ok(-1)).await,
-                Err(error) => self.recover(batch, error).await?,
+                Err(error) => {
+                    let gives_up = batch.gives_up;
+                    // What is on its way goes before it.
+                    self.ready.push_front(batch);
+                    self.recover(VecDeque::new(), gives_up, error).await?;
+                }
             }
         }
         Ok(())
     }
 
     async fn send(&mut self, batch: &Batch) -> Result<Option<(String, Answering)>, ClientError> {
-        let (leader, topic_id) = self.client.leader(&self.topic, self.partition).await?;
-        let connection = self.client.broker(leader).await?;
+        let (connection, topic_id) = self.route().await?;
         let call = ProduceCall {
             topic: &self.topic,
             topic_id,
@@ -180,6 +187,18 @@ impl Lane {
         Ok(answer.map(|answer| (connection.whom().to_owned(), Box::pin(answer.get()) as Answering)))
     }
 
+    /// The way to the leader. It changes only while nothing is on its way: what takes another may arrive first.
+    async fn route(&mut self) -> Result<(Connection, Uuid), ClientError> {
+        match self.route.take().filter(|_| !self.in_flight.is_empty()) {
+            Some(route) => self.route = Some(route),
+            None => {
+                let (leader, topic_id) = self.client.leader(&self.topic, self.partition).await?;
+                self.route = Some((self.client.broker(leader).await?, topic_id));
+            }
+        }
+        Ok(self.route.clone().expect("both arms have set it"))
+    }
+
     async fn answered(&mut self, answer: Answered) -> Result<(), GivenUp> {
         let Some(InFlight { batch, whom, .. }) = self.in_flight.pop_front() else { return Ok(()) };
         match self.outcome(&whom, answer) {
@@ -187,7 +206,10 @@ impl Lane {
                 self.deliver(&batch, Ok(base_offset)).await;
                 Ok(())
             }
-            Err(error) => self.recover(batch, error).await,
+            Err(error) => {
+                let gives_up = batch.gives_up;
+                self.recover(VecDeque::from([batch]), gives_up, error).await
+            }
         }
     }
 
@@ -201,14 +223,19 @@ impl Lane {
         }
     }
 
-    /// `batch` failed: waits for what was sent after it, then puts all that failed back in order to be sent again.
-    async fn recover(&mut self, batch: Batch, error: ClientError) -> Result<(), GivenUp> {
-        if !error.is_retriable() || Instant::now() > batch.gives_up {
-            self.give_up(batch, error).await;
+    /// The first batches on their way failed: waits for those behind them, then puts all that failed back in order, to be
+    /// sent again.
+    async fn recover(
+        &mut self,
+        mut again: VecDeque<Batch>,
+        gives_up: Instant,
+        error: ClientError,
+    ) -> Result<(), GivenUp> {
+        if !error.is_retriable() || Instant::now() > gives_up {
+            self.give_up(again, error).await;
             return Err(GivenUp);
         }
         log::debug!("{}-{}: sending again: {error}", self.topic, self.partition);
-        let mut again = VecDeque::from([batch]);
         while let Some(InFlight { batch, whom, answer }) = self.in_flight.pop_front() {
             let answer = answer.await;
             match self.outcome(&whom, answer) {
@@ -218,7 +245,8 @@ impl Lane {
                     again.push_back(batch);
                 }
                 Err(error) => {
-                    self.give_up(batch, error).await;
+                    again.push_back(batch);
+                    self.give_up(again, error).await;
                     return Err(GivenUp);
                 }
             }
@@ -231,11 +259,11 @@ impl Lane {
         Ok(())
     }
 
-    async fn give_up(&mut self, batch: Batch, error: ClientError) {
-        self.deliver(&batch, Err(error.clone())).await;
+    async fn give_up(&mut self, failed: VecDeque<Batch>, error: ClientError) {
         self.close_open();
-        let rest: Vec<Batch> = self.in_flight.drain(..).map(|one| one.batch).chain(self.ready.drain(..)).collect();
-        for batch in rest {
+        let on_their_way = self.in_flight.drain(..).map(|one| one.batch);
+        let lost: Vec<Batch> = failed.into_iter().chain(on_their_way).chain(self.ready.drain(..)).collect();
+        for batch in lost {
             self.deliver(&batch, Err(error.clone())).await;
         }
     }

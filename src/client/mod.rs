@@ -12,6 +12,8 @@ mod lane;
 mod metadata;
 mod producer;
 mod records;
+#[cfg(test)]
+mod tests;
 
 pub use admin::{ConfigChange, ConfigEntry, NewTopic, Resource, TopicOutcome};
 pub use cluster::{Client, ClientOptions};
