@@ -1,1 +1,16 @@
-fn main() {}
+//! `capek`: a replicated log broker, and the command line to use one. Everything begins in [`cli`].
+
+mod banner;
+mod cli;
+mod client;
+mod config;
+mod http;
+mod server;
+mod telemetry;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
