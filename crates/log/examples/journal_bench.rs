@@ -44,6 +44,53 @@ fn main() {
             run(&root, &case, Duration::from_secs(seconds));
         }
     }
+    many_logs(&root, 10_000);
+}
+
+/// What ten thousand logs cost: to make, to write to, to stop and to start again.
+#[allow(clippy::disallowed_methods, reason = "a benchmark needs a clock")]
+fn many_logs(root: &PathBuf, count: usize) {
+    let _ = std::fs::remove_dir_all(root);
+    let case = Case { partitions: count, batches: 1, value_bytes: 100, flush: Flush::Group };
+    let mut start = std::time::Instant::now();
+    let mut step = |name: &str| {
+        println!("{count} logs, {name}: {:.0?}, resident {} KiB", start.elapsed(), resident_kib());
+        start = std::time::Instant::now();
+    };
+    let open = || Journal::open(Arc::new(RealVfs), JournalOptions::new(root, 1, "bench")).expect("a sound directory");
+    let (mut journal, _) = open();
+    step("open a fresh directory");
+    let logs = create(&mut journal, &case);
+    step("create");
+    let template = template(case.value_bytes);
+    let (mut queue, mut done) = (VecDeque::new(), Vec::new());
+    for log in &logs {
+        push(&mut queue, log, &template, 1);
+    }
+    while !queue.is_empty() {
+        if journal.write(&mut queue, 0, &mut done).expect("the disk is sound") {
+            journal.sync(0, &mut done).expect("the disk is sound");
+        }
+    }
+    done.clear();
+    step("append to each");
+    journal.close().expect("the disk is sound");
+    drop(logs);
+    step("close");
+    let (mut journal, recovery) = open();
+    let logs = create(&mut journal, &case);
+    step(if recovery.clean { "start after a clean stop" } else { "start" });
+    drop((logs, journal));
+    let (journal, _) = open();
+    step("start after a crash");
+    drop(journal);
+    let _ = std::fs::remove_dir_all(root);
+}
+
+fn resident_kib() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("?");
+    line.trim().trim_end_matches(" kB").to_owned()
 }
 
 #[allow(clippy::disallowed_methods, reason = "a benchmark needs a clock")]
