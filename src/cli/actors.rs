@@ -34,8 +34,6 @@ pub struct ActorsArguments {
 struct Actor {
     path: String,
     #[serde(default)]
-    kind: String,
-    #[serde(default)]
     incarnation: u64,
     #[serde(default)]
     restarts: u64,
@@ -47,29 +45,17 @@ struct Actor {
     parked: u64,
     #[serde(default)]
     bytes_held: u64,
-    #[serde(default)]
+    /// Not in the answer: see [`nested`].
+    #[serde(skip)]
     children: Vec<Actor>,
 }
 
-/// The root alone, or with notes about what was left out beside it.
+/// Every actor by rising path.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Tree {
-    Root(Actor),
-    Wrapped {
-        #[serde(alias = "tree", alias = "root")]
-        actors: Forest,
-        #[serde(default)]
-        truncated: bool,
-    },
-    Many(Vec<Actor>),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Forest {
-    One(Box<Actor>),
-    Many(Vec<Actor>),
+struct Answer {
+    actors: Vec<Actor>,
+    #[serde(default)]
+    truncated: bool,
 }
 
 pub async fn run(arguments: ActorsArguments) -> Result<(), Failure> {
@@ -84,22 +70,16 @@ pub async fn run(arguments: ActorsArguments) -> Result<(), Failure> {
     match answer.status {
         200 if arguments.json => return say(answer.body.trim_end()),
         200 => {}
-        404 => return Err(Failure::not_found(format!("not found: {}", answer.body.trim()))),
+        404 => return Err(Failure::not_found(detail(&answer.body))),
         status => {
             return Err(Failure::new(
                 Exit::Connection,
-                format!("the broker answered {status}: {}", answer.body.trim()),
+                format!("the broker answered {status}: {}", detail(&answer.body)),
             ));
         }
     }
-    let tree: Tree = serde_json::from_str(&answer.body)
-        .map_err(|error| Failure::new(Exit::Connection, format!("the answer is no tree of actors: {error}")))?;
-    let (actors, truncated) = match tree {
-        Tree::Root(actor) => (vec![actor], false),
-        Tree::Many(actors) => (actors, false),
-        Tree::Wrapped { actors: Forest::One(actor), truncated } => (vec![*actor], truncated),
-        Tree::Wrapped { actors: Forest::Many(actors), truncated } => (actors, truncated),
-    };
+    let Answer { actors, truncated } = serde_json::from_str(&answer.body)
+        .map_err(|error| Failure::new(Exit::Connection, format!("the answer is no list of actors: {error}")))?;
     let mut text = String::new();
     draw(&nested(actors), "", true, &mut text);
     if truncated {
@@ -108,7 +88,14 @@ pub async fn run(arguments: ActorsArguments) -> Result<(), Failure> {
     say(text.trim_end())
 }
 
-/// A flat list becomes a tree by its paths; a tree stays one.
+/// What a problem document says, or whatever was answered.
+fn detail(body: &str) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let detail = problem.as_ref().and_then(|problem| problem.get("detail")?.as_str());
+    detail.unwrap_or(body.trim()).to_owned()
+}
+
+/// The list becomes a tree by its paths.
 fn nested(actors: Vec<Actor>) -> Vec<Actor> {
     let mut roots: Vec<Actor> = Vec::new();
     for actor in actors {
@@ -152,10 +139,6 @@ fn draw(actors: &[Actor], indent: &str, is_root: bool, out: &mut String) {
 /// Only what is worth a look: nothing about an idle actor in its first life but its age.
 fn details(actor: &Actor) -> String {
     let mut text = format!("  {}", age(actor.age_ms));
-    let is_named_after_kind = actor.path.to_lowercase().replace('-', "").contains(&actor.kind.to_lowercase());
-    if !actor.kind.is_empty() && !is_named_after_kind {
-        let _ = write!(text, "  {}", actor.kind);
-    }
     if actor.restarts > 0 {
         let _ = write!(text, "  restarts {} (life {})", actor.restarts, actor.incarnation);
     }
@@ -203,18 +186,18 @@ mod tests {
 
     #[test]
     fn a_tree_is_drawn() {
-        let json = r#"[{"path":"broker","kind":"Broker","age_ms":65000,"children":[
+        let json = r#"[{"path":"broker","kind":"Broker","age_ms":65000},
             {"path":"broker/journal","kind":"Journal","age_ms":5},
-            {"path":"broker/replica-manager","kind":"ReplicaManager","age_ms":5,"children":[
-                {"path":"broker/replica-manager/partition:orders-0","kind":"Partition","age_ms":7200000,
-                 "restarts":2,"incarnation":3,"parked":4}]}]}]"#;
+            {"path":"broker/replica-manager","kind":"ReplicaManager","age_ms":5},
+            {"path":"broker/replica-manager/partition:orders-0","kind":"Partition","age_ms":7200000,
+             "restarts":2,"incarnation":3,"parked":4}]"#;
         let expected = "broker  65s\n├── journal  5ms\n└── replica-manager  5ms\n    └── partition:orders-0  2h  restarts 2 (life 3)  parked 4\n";
         assert_eq!(drawn(json), expected);
     }
 
     #[test]
-    fn a_flat_list_is_a_tree_by_its_paths() {
-        let json = r#"[{"path":"a"},{"path":"a/b"},{"path":"a/b/c"},{"path":"a/d"}]"#;
-        assert_eq!(drawn(json), "a  0ms\n├── b  0ms\n│   └── c  0ms\n└── d  0ms\n");
+    fn a_parent_need_not_stand_just_before_its_child() {
+        let json = r#"[{"path":"a"},{"path":"a/b"},{"path":"a/b-2"},{"path":"a/b/c"},{"path":"a/d"}]"#;
+        assert_eq!(drawn(json), "a  0ms\n├── b  0ms\n│   └── c  0ms\n├── b-2  0ms\n└── d  0ms\n");
     }
 }
