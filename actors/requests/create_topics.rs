@@ -21,12 +21,16 @@ use crate::topics;
 
 /// Versions from here describe the topic.
 const DESCRIPTION_VERSION_MIN: i16 = 5;
+/// A description is a hundred times as long as the wish for a topic: in one answer there are so many, the rest stay empty.
+const DESCRIPTIONS_MAX: usize = 1000;
 
 pub async fn answer(context: Rc<RequestContext>, request: CreateTopicsRequest, version: i16) -> CreateTopicsResponse {
     let twice = repeated(request.topics.iter().map(|topic| &topic.name));
     let mut results = Vec::with_capacity(request.topics.len());
     for topic in request.topics.into_iter().filter(|topic| !twice.contains(&topic.name)) {
-        results.push(create(&context.broker, topic, request.validate_only, version).await);
+        let is_described = version >= DESCRIPTION_VERSION_MIN && results.len() < DESCRIPTIONS_MAX;
+        let created = create(&context.broker, topic, request.validate_only, is_described).await;
+        results.push(created);
     }
     let refusal = || Refusal::new(ErrorCode::InvalidRequest, "Duplicate topic name.");
     results.extend(twice.into_iter().map(|name| failed(name, refusal())));
@@ -37,7 +41,7 @@ async fn create(
     broker: &BrokerShared,
     topic: CreatableTopic,
     validate_only: bool,
-    version: i16,
+    is_described: bool,
 ) -> CreatableTopicResult {
     let name = topic.name.clone();
     let overrides = overrides(&topic);
@@ -45,12 +49,16 @@ async fn create(
     match change::make(broker, command, validate_only).await {
         Err(refusal) => failed(name, refusal),
         Ok(Outcome::TopicCreated { topic_id, partitions, replication_factor }) => {
-            let created = CreatableTopicResult { name, topic_id, error_message: None, ..Default::default() };
-            if version < DESCRIPTION_VERSION_MIN {
-                return created;
+            let configs = if is_described { describe(broker, &overrides, replication_factor) } else { Vec::new() };
+            CreatableTopicResult {
+                name,
+                topic_id,
+                error_message: None,
+                num_partitions: partitions,
+                replication_factor,
+                configs: Some(configs),
+                ..Default::default()
             }
-            let configs = Some(describe(broker, &overrides, replication_factor));
-            CreatableTopicResult { num_partitions: partitions, replication_factor, configs, ..created }
         }
         Ok(_) => failed(name, Refusal::bare(ErrorCode::UnknownServerError)),
     }

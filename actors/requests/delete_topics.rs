@@ -2,10 +2,11 @@
 //!
 //! What cannot be a topic (named twice, or neither by name nor by id) is answered first, then the others in order.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use capek_state::Refusal;
-use capek_state::cluster::{Command, Image, TopicReference};
+use capek_state::cluster::{Command, Image, Topic, TopicReference};
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{TopicId, Uuid};
@@ -18,6 +19,10 @@ use crate::topics;
 
 /// Versions from here know `delete.topic.enable=false` by a code of its own.
 const DISABLED_VERSION_MIN: i16 = 3;
+
+const NAME_TWICE: &str = "Duplicate topic name.";
+const ID_TWICE: &str = "Duplicate topic id.";
+const BOTH_WAYS: &str = "The provided topic name maps to an ID that was already supplied.";
 
 /// A topic that is to be deleted, with what the answer shall call it.
 #[derive(Debug, PartialEq)]
@@ -57,49 +62,52 @@ fn disabled(version: i16) -> Refusal {
     Refusal::bare(ErrorCode::TopicDeletionDisabled)
 }
 
+/// Apart from what can be deleted, the answers for what cannot.
 fn sort_out(image: &Image, asked: Vec<DeleteTopicState>) -> (Vec<Wanted>, Vec<DeletableTopicResult>) {
-    let names =
-        repeated(asked.iter().filter(|state| state.topic_id == Uuid::ZERO).filter_map(|state| state.name.as_ref()));
-    let given_ids = || asked.iter().filter(|state| state.name.is_none() && state.topic_id != Uuid::ZERO);
-    let ids = repeated(given_ids().map(|state| &state.topic_id));
-    let invalid = |message| Refusal::new(ErrorCode::InvalidRequest, message);
+    let by_name = |state: &&DeleteTopicState| state.topic_id == Uuid::ZERO;
+    let by_id = |state: &&DeleteTopicState| state.name.is_none() && state.topic_id != Uuid::ZERO;
+    let names_twice = repeated(asked.iter().filter(by_name).filter_map(|state| state.name.as_ref()));
+    let ids_twice = repeated(asked.iter().filter(by_id).map(|state| &state.topic_id));
+    let ids: BTreeSet<TopicId> = asked.iter().filter(by_id).map(|state| state.topic_id).collect();
+    let named = asked.iter().filter(by_name).filter_map(|state| image.topic_by_name(state.name.as_ref()?));
+    let both_ways: BTreeSet<TopicId> = named.map(|topic| topic.id).filter(|id| ids.contains(id)).collect();
+
+    let of_name = |name: &Str| DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
+    let of_id = |&topic_id: &TopicId| DeleteTopicState { name: None, topic_id };
+    let mut responses: Vec<_> = names_twice.iter().map(|name| failed(of_name(name), invalid(NAME_TWICE))).collect();
+    responses.extend(ids_twice.iter().map(|id| failed(of_id(id), invalid(ID_TWICE))));
     let mut wanted = Vec::with_capacity(asked.len());
-    let mut responses = Vec::new();
-    for name in &names {
-        let state = DeleteTopicState { name: Some(name.clone()), topic_id: Uuid::ZERO };
-        responses.push(failed(state, invalid("Duplicate topic name.")));
-    }
-    for &topic_id in &ids {
-        responses.push(failed(DeleteTopicState { name: None, topic_id }, invalid("Duplicate topic id.")));
-    }
-    let given: Vec<TopicId> = given_ids().map(|state| state.topic_id).collect();
     for state in asked {
-        match (&state.name, state.topic_id) {
-            (Some(_), id) if id != Uuid::ZERO => {
-                responses.push(failed(state, invalid("You may not specify both topic name and topic id.")));
+        let is_answered = match &state.name {
+            Some(name) => by_name(&&state) && names_twice.contains(name),
+            None => ids_twice.contains(&state.topic_id) || both_ways.contains(&state.topic_id),
+        };
+        match find(image, &state) {
+            _ if is_answered => {}
+            Ok(topic) if both_ways.contains(&topic.id) => {
+                responses.push(failed(DeleteTopicState { topic_id: topic.id, ..state }, invalid(BOTH_WAYS)));
             }
-            (None, id) if id == Uuid::ZERO => {
-                responses.push(failed(state, invalid("Neither topic name nor id were specified.")));
-            }
-            (Some(name), _) if names.contains(name) => {}
-            (None, id) if ids.contains(&id) => {}
-            (Some(name), _) => match image.topic_by_name(name).map(|topic| topic.id) {
-                None => responses.push(failed(state, Refusal::bare(ErrorCode::UnknownTopicOrPartition))),
-                Some(topic_id) if given.contains(&topic_id) => {
-                    let message = "The provided topic name maps to an ID that was already supplied.";
-                    wanted.retain(|topic: &Wanted| topic.id != topic_id);
-                    responses.retain(|response: &DeletableTopicResult| response.topic_id != topic_id);
-                    responses.push(failed(DeleteTopicState { topic_id, ..state }, invalid(message)));
-                }
-                Some(id) => wanted.push(Wanted { name: state.name, id }),
-            },
-            (None, id) => match image.topic(id) {
-                None => responses.push(failed(state, Refusal::bare(ErrorCode::UnknownTopicId))),
-                Some(topic) => wanted.push(Wanted { name: Some(Str::from(&*topic.name)), id }),
-            },
+            Ok(topic) => wanted.push(Wanted { name: Some(Str::from(&*topic.name)), id: topic.id }),
+            Err(refusal) => responses.push(failed(state, refusal)),
         }
     }
     (wanted, responses)
+}
+
+fn find<'a>(image: &'a Image, state: &DeleteTopicState) -> Result<&'a Topic, Refusal> {
+    let found = match (&state.name, state.topic_id) {
+        (None, Uuid::ZERO) => return Err(invalid("Neither topic name nor id were specified.")),
+        (Some(name), Uuid::ZERO) => {
+            image.topic_by_name(name).ok_or(Refusal::bare(ErrorCode::UnknownTopicOrPartition))?
+        }
+        (None, id) => image.topic(id).ok_or(Refusal::bare(ErrorCode::UnknownTopicId))?,
+        (Some(_), _) => return Err(invalid("You may not specify both topic name and topic id.")),
+    };
+    Ok(found)
+}
+
+fn invalid(message: &'static str) -> Refusal {
+    Refusal::new(ErrorCode::InvalidRequest, message)
 }
 
 fn failed(state: DeleteTopicState, refusal: Refusal) -> DeletableTopicResult {
@@ -110,5 +118,50 @@ fn failed(state: DeleteTopicState, refusal: Refusal) -> DeletableTopicResult {
         error_code: refusal.code.code(),
         error_message: Some(Str::from(message)),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use capek_state::cluster::Record;
+
+    use super::*;
+
+    const ORDERS: Uuid = Uuid([1; 16]);
+    const USERS: Uuid = Uuid([2; 16]);
+    const NOBODYS: Uuid = Uuid([9; 16]);
+
+    /// What is to be deleted, and the codes of what is refused, of `asked` as (name, id).
+    fn check(asked: &[(Option<&str>, Uuid)], wanted: &[Uuid], refused: &[ErrorCode]) {
+        let mut image = Image::default();
+        image.apply(&Record::Topic { topic_id: ORDERS, name: "orders".to_string() });
+        image.apply(&Record::Topic { topic_id: USERS, name: "users".to_string() });
+        let state = |&(name, topic_id): &(Option<&str>, Uuid)| DeleteTopicState {
+            name: name.map(Str::from),
+            topic_id,
+            ..Default::default()
+        };
+        let (found, responses) = sort_out(&image, asked.iter().map(state).collect());
+        assert_eq!(found.iter().map(|topic| topic.id).collect::<Vec<_>>(), wanted);
+        let codes: Vec<_> = responses.iter().map(|response| ErrorCode::from_code(response.error_code)).collect();
+        assert_eq!(codes, refused);
+    }
+
+    #[test]
+    fn topics_are_deleted_by_name_or_by_id() {
+        check(&[(Some("users"), Uuid::ZERO), (None, ORDERS)], &[USERS, ORDERS], &[]);
+        check(&[(Some("missing"), Uuid::ZERO)], &[], &[ErrorCode::UnknownTopicOrPartition]);
+        check(&[(None, NOBODYS)], &[], &[ErrorCode::UnknownTopicId]);
+    }
+
+    #[test]
+    fn a_topic_is_named_once_and_in_one_way() {
+        let invalid = [ErrorCode::InvalidRequest];
+        check(&[(Some("orders"), ORDERS)], &[], &invalid);
+        check(&[(None, Uuid::ZERO)], &[], &invalid);
+        check(&[(Some("orders"), Uuid::ZERO), (Some("orders"), Uuid::ZERO)], &[], &invalid);
+        check(&[(None, ORDERS), (None, ORDERS)], &[], &invalid);
+        check(&[(None, ORDERS), (Some("orders"), Uuid::ZERO)], &[], &invalid);
+        check(&[(Some("orders"), Uuid::ZERO), (None, ORDERS)], &[], &invalid);
     }
 }

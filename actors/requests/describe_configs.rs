@@ -34,7 +34,11 @@ pub fn answer(context: &RequestContext, request: DescribeConfigsRequest, _versio
         with_synonyms: request.include_synonyms,
         with_documentation: request.include_documentation,
     };
-    let results = request.resources.into_iter().map(|resource| describe.result(resource)).collect();
+    // One that is named again is not described again: the answer would be much larger than the request.
+    let mut seen = BTreeSet::new();
+    let is_new = |asked: &DescribeConfigsResource| seen.insert((asked.resource_type, asked.resource_name.clone()));
+    let resources: Vec<_> = request.resources.into_iter().filter(is_new).collect();
+    let results = resources.into_iter().map(|asked| describe.result(asked)).collect();
     DescribeConfigsResponse { results, ..Default::default() }
 }
 
@@ -92,6 +96,9 @@ impl Describe<'_> {
     fn check_node(&self, name: &str, or: &str) -> Result<(), Refusal> {
         let node_id = self.broker.config.node_id;
         match name.parse::<BrokerId>() {
+            Ok(id) if id.to_string() != name => {
+                Err(invalid(format!("Broker id must be an integer, but it is: {name}")))
+            }
             Ok(id) if id == node_id => Ok(()),
             Ok(id) => Err(invalid(format!("Unexpected broker id, expected {node_id}{or} but received {id}"))),
             Err(_) => Err(invalid(format!("Broker id must be an integer, but it is: {name}"))),
@@ -115,7 +122,11 @@ impl Describe<'_> {
     fn broker(&self) -> Vec<DescribeConfigsResourceResult> {
         let mut configs: Vec<_> = self.with_sources(None, |sources| {
             let describe = |definition: &'static ConfigDef| {
-                self.entry(resolve_with_origin(definition, sources), definition.dynamic == Dynamic::ReadOnly)
+                let mut resolved = resolve_with_origin(definition, sources);
+                if matches!(definition.name, "broker.id" | "node.id") {
+                    resolved.value = Some(self.broker.config.node_id.to_string());
+                }
+                self.entry(resolved, definition.dynamic == Dynamic::ReadOnly)
             };
             broker_configs().map(describe).collect()
         });

@@ -134,3 +134,45 @@ impl Page<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use capek_state::cluster::Record;
+    use capek_wire::ids::Uuid;
+    use capek_wire::messages::describe_topic_partitions::TopicRequest;
+
+    use super::*;
+
+    fn names_of(asked: &[&str], cursor: Option<(&str, i32)>) -> Option<Vec<String>> {
+        let mut image = Image::default();
+        for (index, name) in ["c", "a", "b"].iter().enumerate() {
+            image.apply(&Record::Topic { topic_id: Uuid([index as u8 + 1; 16]), name: name.to_string() });
+        }
+        let request = DescribeTopicPartitionsRequest {
+            topics: asked.iter().map(|name| TopicRequest { name: Str::from(*name), ..Default::default() }).collect(),
+            cursor: cursor.map(|(name, partition_index)| Cursor {
+                topic_name: Str::from(name),
+                partition_index,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        names(&image, &request).map(|names| names.into_iter().map(String::from).collect())
+    }
+
+    #[test]
+    fn topics_come_in_order_and_once() {
+        assert_eq!(names_of(&[], None).unwrap(), ["a", "b", "c"]);
+        assert_eq!(names_of(&["c", "missing", "a", "c"], None).unwrap(), ["a", "c", "missing"]);
+    }
+
+    #[test]
+    fn a_cursor_goes_on_where_the_last_page_ended() {
+        assert_eq!(names_of(&[], Some(("b", 3))).unwrap(), ["b", "c"]);
+        assert_eq!(names_of(&["a", "c"], Some(("c", 0))).unwrap(), ["c"]);
+        // Of all topics one may have gone since the last page.
+        assert_eq!(names_of(&[], Some(("aa", 3))).unwrap(), ["b", "c"]);
+        assert_eq!(names_of(&["a", "c"], Some(("b", 0))), None);
+        assert_eq!(names_of(&["a"], Some(("a", -1))), None);
+    }
+}

@@ -28,7 +28,6 @@ use crate::config::ListenerConfig;
 mod alter_configs;
 mod api_versions;
 mod authorized;
-mod batch_checks;
 mod change;
 mod config_resource;
 mod create_partitions;

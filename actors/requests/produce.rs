@@ -3,13 +3,13 @@
 //! The records are split off the frame as mutable slices that nobody else holds, so that the partition patches them in place.
 //! Nothing here waits: each partition gets one message, and the answer is collected as their rounds complete.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use capek_state::partition::RecordError;
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::frame::{self, RequestHeader};
@@ -17,12 +17,11 @@ use capek_wire::messages::ProduceResponse;
 use capek_wire::messages::produce::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
 use capek_wire::produce_view::{PartitionView, ProduceView, TopicRef};
 
-use super::{Dispatch, RequestContext, Response, batch_checks};
+use super::{Dispatch, RequestContext, Response};
 use crate::budget::BudgetPermit;
 use crate::partition::Append;
 use crate::produce::{Acks, AppendReply, PartitionAnswer, PendingProduce};
 use crate::routes::TopicRoute;
-use crate::shared::PartitionKey;
 
 /// A produce request whose partitions are being written.
 pub struct PendingResponse {
@@ -30,8 +29,6 @@ pub struct PendingResponse {
     acks: Option<Acks>,
     call: Arc<PendingProduce>,
     topics: Vec<(TopicRef, Vec<i32>)>,
-    /// By slot of the call: which records of the batch were refused.
-    record_errors: BTreeMap<usize, Vec<BatchIndexAndErrorMessage>>,
     deadline: Instant,
     has_timed_out: bool,
 }
@@ -56,7 +53,6 @@ pub fn start(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Budge
     };
     let is_zstd_allowed = view.header.api_version >= ZSTD_VERSION_MIN;
     let mut topics = Vec::with_capacity(view.topics.len());
-    let mut record_errors = BTreeMap::new();
     let mut slot = 0;
     for topic in view.topics {
         let route = find_topic(context, &topic.topic);
@@ -65,11 +61,7 @@ pub fn start(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Budge
             indexes.push(partition.index);
             let reply = AppendReply::new(call.clone(), slot);
             match (refusal, acks, &route) {
-                (None, Some(acks), Ok(route)) => {
-                    if let Some(errors) = append(route, partition, acks, is_zstd_allowed, reply) {
-                        record_errors.insert(slot, errors);
-                    }
-                }
+                (None, Some(acks), Ok(route)) => append(route, partition, acks, is_zstd_allowed, reply),
                 (Some(code), ..) | (None, _, &Err(code)) => reply.answer(PartitionAnswer::error(code)),
                 (None, None, Ok(_)) => reply.answer(PartitionAnswer::error(ErrorCode::InvalidRequiredAcks)),
             }
@@ -79,7 +71,7 @@ pub fn start(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Budge
     }
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0).max(1));
     let header = view.header;
-    Dispatch::Produce(PendingResponse { header, acks, call, topics, record_errors, deadline, has_timed_out: false })
+    Dispatch::Produce(PendingResponse { header, acks, call, topics, deadline, has_timed_out: false })
 }
 
 fn find_topic(context: &RequestContext, topic: &TopicRef) -> Result<Arc<TopicRoute>, ErrorCode> {
@@ -90,50 +82,22 @@ fn find_topic(context: &RequestContext, topic: &TopicRef) -> Result<Arc<TopicRou
     }
 }
 
-/// Sends one batch to its leader, or answers at once when there is none or the batch cannot be taken. What is returned are the
-/// records that were refused.
-fn append(
-    topic: &TopicRoute,
-    partition: PartitionView,
-    acks: Acks,
-    is_zstd_allowed: bool,
-    reply: AppendReply,
-) -> Option<Vec<BatchIndexAndErrorMessage>> {
+/// Sends one batch to its leader, or answers at once when there is none.
+fn append(topic: &TopicRoute, partition: PartitionView, acks: Acks, is_zstd_allowed: bool, reply: AppendReply) {
     let guard = topic.partition(partition.index);
     let Some(route) = guard.as_ref().and_then(|guard| guard.as_ref()) else {
-        reply.answer(PartitionAnswer::error(ErrorCode::UnknownTopicOrPartition));
-        return None;
+        return reply.answer(PartitionAnswer::error(ErrorCode::UnknownTopicOrPartition));
     };
     if route.is_offline {
-        reply.answer(PartitionAnswer::error(ErrorCode::KafkaStorageError));
-        return None;
+        return reply.answer(PartitionAnswer::error(ErrorCode::KafkaStorageError));
     }
     let Some(leader) = &route.leader else {
-        reply.answer(PartitionAnswer::error(ErrorCode::NotLeaderOrFollower));
-        return None;
+        return reply.answer(PartitionAnswer::error(ErrorCode::NotLeaderOrFollower));
     };
     let batch = partition.records.unwrap_or_default();
-    if let Some(problem) = batch_checks::shape_problem(&batch) {
-        reply.answer(PartitionAnswer::refused(ErrorCode::InvalidRecord, Some(problem.to_string())));
-        return None;
-    }
-    if route.shared.config().cleanup_policy.compact {
-        let keyless = batch_checks::keyless_records(&batch);
-        if !keyless.is_empty() {
-            let message = format!("One or more records have been rejected due to {} record errors", keyless.len());
-            reply.answer(PartitionAnswer::refused(ErrorCode::InvalidRecord, Some(message)));
-            return Some(keyless.into_iter().map(|index| keyless_error(&route.shared.key, index)).collect());
-        }
-    }
     route.entry.mailbox.fetch_add(1, Ordering::Relaxed);
     // What this queues is bounded by the byte budget that the frame has paid from.
     leader.do_send(Append { batch, acks, is_zstd_allowed, reply });
-    None
-}
-
-fn keyless_error(partition: &PartitionKey, batch_index: i32) -> BatchIndexAndErrorMessage {
-    let message = format!("Compacted topic cannot accept message without key in topic partition {partition}");
-    BatchIndexAndErrorMessage { batch_index, batch_index_error_message: Some(Str::from(message)), ..Default::default() }
 }
 
 impl PendingResponse {
@@ -147,7 +111,7 @@ impl PendingResponse {
     }
 
     /// The encoded answer; an error closes the connection, which is how a producer with acks=0 learns of one.
-    pub fn into_response(mut self, context: &RequestContext) -> Result<Response, String> {
+    pub fn into_response(self, context: &RequestContext) -> Result<Response, String> {
         let answers = self.call.take_answers();
         context.broker.metrics.produced(&answers);
         if self.acks == Some(Acks::None) {
@@ -156,15 +120,9 @@ impl PendingResponse {
                 None => Ok(Response { chunks: Vec::new(), permit: None }),
             };
         }
-        let mut answers = answers.into_iter().enumerate();
+        let mut answers = answers.into_iter();
         let topic_response = |(topic, indexes): (TopicRef, Vec<i32>)| {
-            let partitions = indexes.into_iter().zip(&mut answers);
-            let partition_responses = partitions
-                .map(|(index, (slot, answer))| PartitionProduceResponse {
-                    record_errors: self.record_errors.remove(&slot).unwrap_or_default(),
-                    ..partition_response(index, answer)
-                })
-                .collect();
+            let partition_responses = indexes.into_iter().zip(&mut answers).map(partition_response).collect();
             match topic {
                 TopicRef::Name(name) => TopicProduceResponse { name, partition_responses, ..Default::default() },
                 TopicRef::Id(topic_id) => TopicProduceResponse { topic_id, partition_responses, ..Default::default() },
@@ -179,13 +137,19 @@ impl PendingResponse {
     }
 }
 
-fn partition_response(index: i32, answer: PartitionAnswer) -> PartitionProduceResponse {
+fn partition_response((index, answer): (i32, PartitionAnswer)) -> PartitionProduceResponse {
+    let record_error = |error: RecordError| BatchIndexAndErrorMessage {
+        batch_index: error.batch_index,
+        batch_index_error_message: Some(Str::from(error.message)),
+        ..Default::default()
+    };
     PartitionProduceResponse {
         index,
         error_code: answer.error.code(),
         base_offset: answer.base_offset,
         log_append_time_ms: answer.log_append_time_ms,
         log_start_offset: answer.log_start_offset,
+        record_errors: answer.record_errors.into_iter().map(record_error).collect(),
         error_message: answer.message.map(Str::from),
         ..Default::default()
     }
