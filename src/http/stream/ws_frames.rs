@@ -154,8 +154,10 @@ fn frame(event: &StreamEvent, topic: &str, formats: Formats) -> Bytes {
             return error(None, super::super::problem::record_code(*code), message, code.is_retriable());
         }
         StreamEvent::Goodbye(goodbye) => {
-            let mut frame = goodbye_body(goodbye);
-            frame["type"] = json!("goodbye");
+            let mut frame = json!({ "type": "goodbye" });
+            if let (Some(frame), Value::Object(body)) = (frame.as_object_mut(), goodbye_body(goodbye)) {
+                frame.extend(body);
+            }
             frame
         }
     };
