@@ -20,7 +20,8 @@ use capek_log::{Entry, Outcome};
 use capek_state::Refusal;
 use capek_state::config::TimestampType;
 use capek_state::partition::{
-    AdmitContext, Admitted, Effect, Leader, LeaderStart, ProducerBatch, ReplyId, Trim, check_bytes,
+    AdmitContext, Admitted, Effect, Leader, LeaderStart, ProducerBatch, RecordsRefused, ReplyId, Trim, check_bytes,
+    check_keys, timestamp_errors,
 };
 use capek_wire::batch;
 use capek_wire::error_code::ErrorCode;
@@ -161,12 +162,26 @@ impl Partition {
 
     /// Refuses a batch, or gives it its place in the log and parks its reply.
     fn admit(&mut self, mut append: Append, leader: &mut Leader, context: &AdmitContext<'_>, entry: &mut RoundEntry) {
-        let checked = check_bytes(&append.batch, context);
-        let admitted = match checked.and_then(|header| Ok((header, leader.admit(&header, context)?))) {
+        let batch = &append.batch[..];
+        let checked = check_bytes(batch, context).map_err(refused).and_then(|header| {
+            if context.config.cleanup_policy.compact {
+                check_keys(Bytes::copy_from_slice(batch), INFLATED_BYTES_MAX, &self.shared.key)
+                    .map_err(records_refused)?;
+            }
+            let admitted = leader.admit(&header, context).map_err(|refusal| {
+                let mut answer = refused(refusal);
+                if answer.error == ErrorCode::InvalidTimestamp {
+                    answer.record_errors = timestamp_errors(Bytes::copy_from_slice(batch), INFLATED_BYTES_MAX, context);
+                }
+                answer
+            })?;
+            Ok((header, admitted))
+        });
+        let admitted = match checked {
             Ok(admitted) => admitted,
-            Err(refusal) => {
-                debug!("{}: refused a batch: {}", self.shared.key, refusal.code);
-                return append.reply.answer(refused(refusal));
+            Err(answer) => {
+                debug!("{}: refused a batch: {}", self.shared.key, answer.error);
+                return append.reply.answer(answer);
             }
         };
         append.reply.handed_to_journal();
@@ -208,6 +223,7 @@ impl Partition {
             base_offset,
             log_append_time_ms,
             log_start_offset: self.shared.log_start(),
+            record_errors: Vec::new(),
         }
     }
 
@@ -307,6 +323,13 @@ fn producer_batch(batch: capek_log::ProducerBatch) -> ProducerBatch {
         offset_delta: batch.offset_delta,
         timestamp_ms: batch.timestamp_ms,
     }
+}
+
+/// How far a batch may inflate while its records are looked at, which happens in compacted topics and for refusals only.
+const INFLATED_BYTES_MAX: usize = 16 << 20;
+
+fn records_refused(refused_records: RecordsRefused) -> PartitionAnswer {
+    PartitionAnswer { record_errors: refused_records.record_errors, ..refused(refused_records.refusal) }
 }
 
 fn refused(refusal: Refusal) -> PartitionAnswer {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use atomic_waker::AtomicWaker;
+use capek_state::partition::RecordError;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Offset;
 
@@ -47,11 +48,20 @@ pub struct PartitionAnswer {
     /// -1 under CreateTime.
     pub log_append_time_ms: i64,
     pub log_start_offset: Offset,
+    /// Which records of a refused batch were at fault; empty when it was the batch.
+    pub record_errors: Vec<RecordError>,
 }
 
 impl PartitionAnswer {
     pub fn refused(error: ErrorCode, message: Option<String>) -> Self {
-        Self { error, message, base_offset: -1, log_append_time_ms: -1, log_start_offset: -1 }
+        Self {
+            error,
+            message,
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            record_errors: Vec::new(),
+        }
     }
 
     pub fn error(error: ErrorCode) -> Self {
