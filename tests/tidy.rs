@@ -83,7 +83,7 @@ fn the_named_dependencies_are_used() {
 #[test]
 fn no_file_is_too_long_to_read() {
     let mut long = Vec::new();
-    for path in files(&root()) {
+    for path in files(root()) {
         let relative = relative(&path);
         let lines = read(&path).lines().count();
         if lines > LINES_MAX && !LONG_BY_NATURE.iter().any(|nature| relative.contains(nature)) {
@@ -96,7 +96,7 @@ fn no_file_is_too_long_to_read() {
 #[test]
 fn nothing_unfinished_and_nothing_of_one_machine() {
     let mut found = Vec::new();
-    for path in files(&root()).iter().filter(|path| !path.ends_with("Cargo.lock")) {
+    for path in files(root()).iter().filter(|path| !path.ends_with("Cargo.lock")) {
         for (index, line) in read(path).lines().enumerate() {
             for (first, second, why) in BANNED {
                 if line.contains(&format!("{first}{second}")) {
@@ -155,7 +155,7 @@ fn manifests() -> Vec<Manifest> {
     members
         .filter(|member| !member.is_empty())
         .map(|member| manifest(&root().join(member)))
-        .chain([manifest(&root())])
+        .chain([manifest(root())])
         .collect()
 }
 
