@@ -249,6 +249,37 @@ mod tests {
     }
 
     #[test]
+    fn a_compose_with_its_own_controller_is_understood() {
+        let settings = settings(&[
+            ("KAFKA_NODE_ID", "1"),
+            ("KAFKA_PROCESS_ROLES", "broker,controller"),
+            (
+                "KAFKA_LISTENERS",
+                "PLAINTEXT://localhost:29092, CONTROLLER://localhost:29093, PLAINTEXT_HOST://0.0.0.0:9092",
+            ),
+            ("KAFKA_ADVERTISED_LISTENERS", "PLAINTEXT://kafka:29092,PLAINTEXT_HOST://localhost:9092"),
+            (
+                "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP",
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PLAINTEXT_HOST:PLAINTEXT",
+            ),
+            ("KAFKA_CONTROLLER_LISTENER_NAMES", "CONTROLLER"),
+            ("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:29093"),
+            ("KAFKA_INTER_BROKER_LISTENER_NAME", "PLAINTEXT"),
+            ("KAFKA_CREATE_TOPICS", "orders:3:1,users:1:1:compact"),
+            ("CLUSTER_ID", "MkU3OEVBNTcwNTJENDM2Qk"),
+            ("CAPEK_INSECURE", "true"),
+        ])
+        .unwrap();
+        let names: Vec<String> =
+            settings.listeners.iter().map(|one| format!("{} {}", one.name, one.advertised)).collect();
+        assert_eq!(names, ["PLAINTEXT kafka:29092", "PLAINTEXT_HOST localhost:9092"]);
+        assert_eq!(settings.peer.to_string(), "localhost:29093");
+        assert_eq!(settings.cluster_id.as_deref(), Some("MkU3OEVBNTcwNTJENDM2Qk"));
+        assert_eq!(settings.create_topics.len(), 2);
+        assert_eq!(settings.warnings.len(), 1, "{:?}", settings.warnings);
+    }
+
+    #[test]
     fn nothing_configured_is_one_local_broker() {
         let settings = settings(&[]).unwrap();
         assert_eq!((settings.node_id, settings.insecure, settings.warnings.len()), (1, false, 0));
