@@ -51,7 +51,10 @@ pub async fn run(arguments: DescribeArguments) -> Result<(), Failure> {
 
 async fn describe(client: &Client, name: &str, all_configs: bool) -> Result<Description, Failure> {
     let topic = client.topic(name).await?;
-    let bounds = client.offset_bounds(name).await?;
+    // Who has no leader can still be described: it is what one wants to see then.
+    let led: Vec<i32> =
+        topic.partitions.iter().filter(|(_, partition)| partition.leader >= 0).map(|(index, _)| *index).collect();
+    let bounds = client.offset_bounds_of(name, &led).await?;
     let mut configs = client.describe_configs(&Resource::Topic(name.to_owned()), None).await?;
     configs.retain(|config| all_configs || config.config_source != SOURCE_DEFAULT);
     configs.sort_by(|one, other| one.name.cmp(&other.name));
@@ -85,7 +88,7 @@ fn partitions_list(with_name: bool) -> List {
 
 fn add_partitions(list: &mut List, description: &Description, with_name: bool) {
     for (index, partition) in &description.topic.partitions {
-        let (start, end) = description.bounds.get(index).copied().unwrap_or((-1, -1));
+        let (start, end) = description.bounds.get(index).copied().unzip();
         let mut row = vec![
             json!(index),
             json!(partition.leader),
@@ -105,7 +108,7 @@ fn add_partitions(list: &mut List, description: &Description, with_name: bool) {
 
 fn to_json(description: &Description) -> Value {
     let partition = |(index, partition): (&i32, &crate::client::PartitionMetadata)| {
-        let (start, end) = description.bounds.get(index).copied().unwrap_or((-1, -1));
+        let (start, end) = description.bounds.get(index).copied().unzip();
         json!({
             "partition": index, "leader": partition.leader, "leader_epoch": partition.leader_epoch,
             "replicas": partition.replicas, "isr": partition.isr, "offline": partition.offline,

@@ -266,11 +266,9 @@ impl Client {
     }
 }
 
-/// Usable for routing: no error, and every partition has a leader.
+/// Usable for routing. A partition may be without a leader all the same: the others go on.
 fn is_sound(topic: &TopicMetadata) -> bool {
-    topic.error == ErrorCode::None
-        && !topic.partitions.is_empty()
-        && topic.partitions.values().all(|one| one.leader >= 0)
+    topic.error == ErrorCode::None && !topic.partitions.is_empty()
 }
 
 fn bootstrap_hint(error: &std::io::Error, address: &str) -> Option<String> {

@@ -118,7 +118,7 @@ impl Producer {
     }
 
     async fn open_lane(&mut self, topic: &Arc<str>, partition: i32) -> Result<&mpsc::Sender<Queued>, ClientError> {
-        self.client.leader(topic, partition).await?;
+        self.client.retry("finding the leader", || self.client.leader(topic, partition)).await?;
         let (sender, receiver) = mpsc::channel(LANE_RECORDS_MAX);
         let (client, options) = (self.client.clone(), self.options.clone());
         let lane = Lane::new(client, options, topic.clone(), partition, self.producer_id, self.deliveries.clone());

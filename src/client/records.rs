@@ -134,6 +134,15 @@ impl Client {
     /// First and next offset of each partition of a topic, by partition.
     pub async fn offset_bounds(&self, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, ClientError> {
         let partitions: Vec<i32> = self.topic(topic).await?.partitions.keys().copied().collect();
+        self.offset_bounds_of(topic, &partitions).await
+    }
+
+    /// First and next offset of some partitions.
+    pub async fn offset_bounds_of(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<BTreeMap<i32, (i64, i64)>, ClientError> {
         let query = |partition, timestamp| OffsetQuery { topic: topic.to_owned(), partition, timestamp };
         let both = |&partition: &i32| [query(partition, TIMESTAMP_EARLIEST), query(partition, TIMESTAMP_LATEST)];
         let found = self.list_offsets(&partitions.iter().flat_map(both).collect::<Vec<_>>()).await?;
