@@ -10,6 +10,7 @@ use capek_wire::batch::{check, records};
 use capek_wire::{BatchHeader, Record};
 
 use crate::epochs::Epochs;
+use crate::header_guard;
 use crate::index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, parse_offset_entry, parse_time_entry};
 use crate::producers::{ProducerBatch, Producers};
 use crate::scan::{Depth, Scanner, Step};
@@ -151,6 +152,8 @@ struct Positions {
     batches: Vec<(i64, u64)>,
     /// Largest timestamp so far, and the last offset of the batch that had it.
     timestamps: Vec<(i64, i64)>,
+    /// Position and offset of each batch's end, and the checksum over all headers up to there.
+    guards: Vec<(u64, i64, u32)>,
 }
 
 impl Verifying<'_> {
@@ -180,12 +183,25 @@ impl Verifying<'_> {
         self.epochs = epochs;
         problems.into_iter().for_each(|(position, problem)| self.problem(&segment.path, Some(position), problem));
         self.verified.problems.extend(bad);
+        self.guards(segment, &positions)?;
         self.verified.segments += 1;
         self.verified.batches += batches;
         self.verified.records += records;
         self.verified.size_bytes += segment.size_bytes;
         self.verified.end = end;
         self.indexes(segment, &positions, is_active)
+    }
+
+    /// What `.headercrc` says of the fields that the batches' own checksums leave out.
+    fn guards(&mut self, segment: &SegmentFile, positions: &Positions) -> io::Result<()> {
+        let path = self.directory.join(file_name(segment.base_offset, header_guard::EXTENSION));
+        for guard in header_guard::read(self.vfs, &path)? {
+            let wanted = (u64::from(guard.end_position), guard.end_offset, guard.crc);
+            if positions.guards.binary_search(&wanted).is_err() {
+                self.problem(&path, None, format!("the batch headers before {} changed", guard.end_offset));
+            }
+        }
+        Ok(())
     }
 
     fn indexes(&mut self, segment: &SegmentFile, positions: &Positions, is_active: bool) -> io::Result<()> {
@@ -247,6 +263,9 @@ impl Verifying<'_> {
 
 impl Positions {
     fn note(&mut self, batch: &DumpedBatch) {
+        let crc = header_guard::extend(self.guards.last().map_or(0, |last| last.2), &batch.header);
+        let end_position = batch.position + batch.header.size_bytes() as u64;
+        self.guards.push((end_position, batch.header.next_offset(), crc));
         self.batches.push((batch.header.last_offset(), batch.position));
         if self.timestamps.last().is_none_or(|last| batch.header.max_timestamp > last.0) {
             self.timestamps.push((batch.header.max_timestamp, batch.header.last_offset()));

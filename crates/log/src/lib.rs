@@ -1,4 +1,24 @@
 //! What is on disk: segments, indexes, the journal, recovery.
+//!
+//! ```text
+//! Journal (one for each data directory, turned by one thread of the caller)
+//!   write: round ─▶ segment of each log ─▶ journal file      sync: one fdatasync, answers, then cuts and deletions
+//!     └─ Log (one for each partition, shared): View of Segments ─▶ .log .index .timeindex .headercrc
+//!          readers: Log::read, offset_for_timestamp, … straight from the files
+//! ```
+//!
+//! * `journal/` the one writer: `round` gathers and writes, `finish` syncs and answers, `checkpoint` makes recovery points,
+//!   `create` makes directories, `directory` opens and closes, `recovery/` reads the journal, plans, and repairs.
+//! * `log/` one partition: `open` after a sound stop, `write` append, roll and cut, `read`, `lookup`, `retention`.
+//! * `vfs/` the only way to files; `dump` looks in from outside.
+//!
+//! Invariants:
+//! * Only the journal changes files; a reader never waits for it. What a reader holds is immutable or only grows.
+//! * Kafka's files say what Kafka's tools expect, but nothing that was confirmed depends on them beyond `.log`:
+//!   indexes, epochs, snapshots and checkpoints can all be made anew.
+//! * There is no clock, no randomness and no thread here, except helpers of the journal that fill and sync.
+//! * An append that was answered as flushed is there after any power cut, or its log is refused as damaged; bytes are never
+//!   served that were not appended.
 
 #![forbid(unsafe_code)]
 

@@ -154,7 +154,13 @@ impl Journal {
 
     fn background_work(&mut self, now_ms: i64) -> io::Result<bool> {
         self.round.buffer.shrink(BUFFER_KEPT_BYTES);
-        let mut left = REMOVALS_MAX;
+        let removed = self.remove_due(now_ms, REMOVALS_MAX)?;
+        Ok(self.help_ring()? || removed > 0)
+    }
+
+    /// Unlinks up to so many files that are due; returns how many it were.
+    pub(super) fn remove_due(&mut self, now_ms: i64, files_max: usize) -> io::Result<usize> {
+        let mut left = files_max;
         // Delays differ between topics, so the order of the queue is not that of the due times.
         for _ in 0..self.removals.len() {
             let Some(removal) = self.removals.pop_front() else { break };
@@ -163,7 +169,7 @@ impl Journal {
                 self.removals.push_back(removal);
             }
         }
-        Ok(self.help_ring()? || left < REMOVALS_MAX)
+        Ok(files_max - left)
     }
 
     /// Unlinks up to `left` files; `true` when nothing is left of it.

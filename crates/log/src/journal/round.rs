@@ -16,6 +16,8 @@ use crate::vfs::is_no_space;
 /// Below this, pieces are copied together before they are written: a `writev` of many small ones costs more.
 const SMALL_PIECE_BYTES: usize = 4096;
 const PIECES_MAX: usize = 64;
+/// Where the queue is never empty, files that are due must go all the same.
+const ROUNDS_PER_REMOVAL: u64 = 128;
 
 /// How a log's appends of a round become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,9 @@ impl Journal {
         }
         self.poll_helper()?;
         self.round_number += 1;
-        let result = self.write_round(entries, now_ms, done);
+        let is_time = self.round_number.is_multiple_of(ROUNDS_PER_REMOVAL);
+        let removed = if is_time { self.remove_due(now_ms, 1).map(drop) } else { Ok(()) };
+        let result = removed.and_then(|()| self.write_round(entries, now_ms, done));
         result.map_err(|error| self.fail(error))
     }
 
