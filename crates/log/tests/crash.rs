@@ -182,7 +182,9 @@ impl World {
         for _ in 0..self.random.next(3) {
             let operations = self.sim.operations();
             self.sim.crash_at(Some(operations + 1 + self.random.next(40)));
-            drop(Driver::open(Arc::new(self.sim.clone()), small_options()));
+            if let Ok((_, recovery)) = Driver::open(Arc::new(self.sim.clone()), small_options()) {
+                recovery.logs.iter().for_each(|log| assert_eq!(log.damaged, None));
+            }
             self.sim.crash();
         }
     }

@@ -52,6 +52,12 @@ fn cut_files(vfs: &dyn Vfs, directory: &Path, survey: &Survey, keep_below: Optio
     for base in survey.bases.iter().filter(|base| !kept.iter().any(|segment| segment.base_offset == **base)) {
         remove_files(vfs, directory, *base)?;
     }
+    // A removal may survive a power cut in part: what is left of a segment must not speak for a later one of that name.
+    for (base, name) in &survey.side_files {
+        if !kept.iter().any(|segment| segment.base_offset == *base) {
+            remove_file_if_there(vfs, &directory.join(name))?;
+        }
+    }
     for (at, segment) in kept.iter().enumerate() {
         let file = vfs.open(&directory.join(file_name(segment.base_offset, "log")), OpenMode::Write)?;
         let is_cut = segment.next_offset > keep_below;

@@ -32,6 +32,8 @@ pub(super) struct Survey {
     pub bases: Vec<i64>,
     pub snapshots: Vec<i64>,
     pub leftovers: Vec<String>,
+    /// Indexes and the like, by the segment that they belong or belonged to.
+    pub side_files: Vec<(i64, String)>,
     /// Below, every batch is whole.
     pub valid_end: i64,
     /// Why it ends there.
@@ -45,6 +47,7 @@ pub(super) fn survey(vfs: &dyn Vfs, directory: &Path, outline: &Outline) -> io::
         bases: Vec::new(),
         snapshots: Vec::new(),
         leftovers: Vec::new(),
+        side_files: Vec::new(),
         valid_end: i64::MIN,
         problem: "the files end there".to_owned(),
         epochs: Epochs::default(),
@@ -54,6 +57,7 @@ pub(super) fn survey(vfs: &dyn Vfs, directory: &Path, outline: &Outline) -> io::
             Some((base, "log")) => survey.bases.push(base),
             Some((offset, "snapshot")) => survey.snapshots.push(offset),
             Some((_, extension)) if extension.ends_with(".deleted") => survey.leftovers.push(entry.name),
+            Some((base, _)) => survey.side_files.push((base, entry.name)),
             _ => {}
         }
     }
