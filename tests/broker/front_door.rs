@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::broker::{Broker, binary};
+use crate::support::broker::{Broker, binary, free_port};
 use crate::support::programs::{kcat, output_of, output_with_input, run};
 
 /// They are run as they stand, in the order in which they stand.
@@ -70,7 +70,7 @@ fn the_bench_reads_back_and_verifies_what_it_wrote() {
 fn each_listener_advertises_itself() {
     let mut broker = Broker::start();
     broker.terminate();
-    let (inside, outside) = (broker.kafka_port, broker.kafka_port + 2_000);
+    let (inside, outside) = (broker.kafka_port, free_port());
     broker.set(&[
         &format!("listeners=INSIDE://127.0.0.1:{inside},OUTSIDE://127.0.0.1:{outside}"),
         &format!("advertised.listeners=INSIDE://127.0.0.1:{inside},OUTSIDE://localhost:{outside}"),

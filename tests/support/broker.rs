@@ -256,7 +256,7 @@ impl Drop for Directory {
 }
 
 /// Below the kernel's ephemeral range, so that no outgoing connection takes it while the broker is being restarted.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + (std::process::id() % 1_100) as u16 * 10;
     loop {
