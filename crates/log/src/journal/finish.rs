@@ -153,7 +153,7 @@ impl Journal {
     }
 
     fn background_work(&mut self, now_ms: i64) -> io::Result<bool> {
-        self.round.buffer.shrink(BUFFER_KEPT_BYTES);
+        self.round.shrink(BUFFER_KEPT_BYTES);
         let removed = self.remove_due(now_ms, REMOVALS_MAX)?;
         Ok(self.help_ring()? || removed > 0)
     }

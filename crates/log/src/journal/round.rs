@@ -88,6 +88,16 @@ pub(super) struct Round {
     pub size_bytes: usize,
 }
 
+impl Round {
+    /// Gives back what large rounds took.
+    pub fn shrink(&mut self, kept_bytes: usize) {
+        self.buffer.shrink(kept_bytes);
+        if self.gathered.capacity() > kept_bytes {
+            self.gathered = Vec::new();
+        }
+    }
+}
+
 impl Journal {
     /// Takes what is queued, up to a limit, and writes it. `true`: [`Journal::sync`] must follow before the next round.
     /// Appends that fail, and those of `async` logs, complete here.
