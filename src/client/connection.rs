@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use capek_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use capek_wire::{ApiKey, ErrorCode, Message, Reader, Request, Str, frame};
+use capek_wire::{ApiKey, ErrorCode, Message, Reader, Request, RequestHeader, Str, Writer, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -49,6 +49,7 @@ pub struct Connection {
 struct Shared {
     /// For messages: `broker 1 (localhost:9092)`.
     whom: String,
+    client_id: Str,
     options: ConnectionOptions,
     versions: OnceLock<BTreeMap<i16, (i16, i16)>>,
     next_correlation_id: AtomicI32,
@@ -69,7 +70,7 @@ struct Waiting {
 }
 
 struct Outgoing {
-    frame: Bytes,
+    frame: Vec<Bytes>,
     /// None where no answer comes (acks=0).
     waiting: Option<Waiting>,
 }
@@ -112,6 +113,7 @@ impl Connection {
         let in_flight = Arc::new(Semaphore::new(options.in_flight_max.max(1)));
         let shared = Arc::new(Shared {
             whom,
+            client_id: Str::from(&options.client_id),
             options,
             versions: OnceLock::new(),
             next_correlation_id: AtomicI32::new(1),
@@ -217,11 +219,20 @@ impl Connection {
         self.enqueue(Outgoing { frame, waiting: None }, R::KEY.name()).await
     }
 
-    fn frame<R: Request>(&self, request: &R, version: i16) -> Result<(Bytes, i32), ClientError> {
+    /// The frame in chunks: large records are not copied.
+    fn frame<R: Request>(&self, request: &R, version: i16) -> Result<(Vec<Bytes>, i32), ClientError> {
+        const USUAL_BYTES: usize = 256;
         let correlation_id = self.shared.next_correlation_id.fetch_add(1, Ordering::Relaxed);
-        frame::encode_request(correlation_id, Some(&self.shared.options.client_id), request, version)
-            .map(|frame| (frame, correlation_id))
-            .map_err(|error| ClientError::Invalid(format!("{}: {error}", R::KEY.name())))
+        let client_id = Some(self.shared.client_id.clone());
+        let header = RequestHeader { api_key: R::KEY.code(), api_version: version, correlation_id, client_id };
+        let mut writer = Writer::with_capacity(USUAL_BYTES);
+        let encoded = header.encode(&mut writer).and_then(|()| request.encode(&mut writer, version));
+        encoded.map_err(|error| ClientError::Invalid(format!("{}: {error}", R::KEY.name())))?;
+        let size_bytes = i32::try_from(writer.len());
+        let size_bytes = size_bytes.map_err(|_| ClientError::Invalid("a request of more than 2 GiB".to_owned()))?;
+        let mut chunks = vec![Bytes::copy_from_slice(&size_bytes.to_be_bytes())];
+        chunks.extend(writer.into_chunks());
+        Ok((chunks, correlation_id))
     }
 
     async fn enqueue(&self, outgoing: Outgoing, doing: &str) -> Result<(), ClientError> {
@@ -264,12 +275,12 @@ impl Shared {
 
     fn expect_answers(&self, outgoing: impl Iterator<Item = Outgoing>) -> VecDeque<Bytes> {
         let mut state = self.state();
-        outgoing
-            .map(|one| {
-                state.waiting.extend(one.waiting);
-                one.frame
-            })
-            .collect()
+        let mut chunks = VecDeque::new();
+        for Outgoing { frame, waiting } in outgoing {
+            state.waiting.extend(waiting);
+            chunks.extend(frame);
+        }
+        chunks
     }
 
     fn closed(&self, doing: &str) -> ClientError {
@@ -349,28 +360,30 @@ async fn write_loop(mut socket: OwnedWriteHalf, outgoing: &mut mpsc::Receiver<Ou
     let mut batch = Vec::with_capacity(WRITE_FRAMES_MAX);
     while outgoing.recv_many(&mut batch, WRITE_FRAMES_MAX).await > 0 {
         // Who waits is known before the first byte leaves: the answer may be here before the write returns.
-        let frames = shared.expect_answers(batch.drain(..));
-        if let Err(error) = write_all(&mut socket, frames).await {
+        let chunks = shared.expect_answers(batch.drain(..));
+        if let Err(error) = write_all(&mut socket, chunks).await {
             return error.to_string();
         }
     }
     "closed by us".to_owned()
 }
 
-async fn write_all(socket: &mut OwnedWriteHalf, mut frames: VecDeque<Bytes>) -> std::io::Result<()> {
-    while !frames.is_empty() {
-        let slices: Vec<IoSlice> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+async fn write_all(socket: &mut OwnedWriteHalf, mut chunks: VecDeque<Bytes>) -> std::io::Result<()> {
+    /// What Linux takes at once.
+    const SLICES_MAX: usize = 1024;
+    while !chunks.is_empty() {
+        let slices: Vec<IoSlice> = chunks.iter().take(SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();
         let mut written = socket.write_vectored(&slices).await?;
         if written == 0 {
             return Err(std::io::ErrorKind::WriteZero.into());
         }
-        while let Some(front) = frames.front_mut() {
+        while let Some(front) = chunks.front_mut() {
             if written < front.len() {
                 front.advance(written);
                 break;
             }
             written -= front.len();
-            frames.pop_front();
+            chunks.pop_front();
         }
     }
     Ok(())

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use capek_wire::batch::BatchHeader;
+use capek_wire::batch::{BatchBuilder, BatchHeader, Codec, patch};
 use capek_wire::messages::api_versions::ApiVersion;
+use capek_wire::messages::fetch::{FetchableTopicResponse, PartitionData};
+use capek_wire::messages::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use capek_wire::messages::metadata::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use capek_wire::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
 use capek_wire::messages::{
-    ApiVersionsResponse, InitProducerIdResponse, MetadataResponse, ProduceRequest, ProduceResponse,
+    ApiVersionsResponse, FetchRequest, FetchResponse, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse,
+    MetadataResponse, ProduceRequest, ProduceResponse,
 };
 use capek_wire::{ApiKey, ErrorCode, Message, Reader, RequestHeader, Str, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -219,4 +222,95 @@ async fn an_advertised_address_that_does_not_work_is_named() {
     client.refresh(None).await.unwrap();
     let error = client.broker(1).await.err().expect("it cannot work").to_string();
     assert!(error.contains("broker 1 advertised 127.0.0.1:1, where nothing listens"), "{error}");
+}
+
+/// A broker with ten batches of one record each, at the offsets 100 to 109; `script` may say what else happens at a fetch.
+async fn fetching_broker(script: impl Fn(usize) -> Option<ErrorCode> + Send + Sync + 'static) -> u16 {
+    let count = AtomicUsize::new(0);
+    let handler = move |header: RequestHeader, mut reader: Reader, port: u16| match ApiKey::from_code(header.api_key) {
+        Some(ApiKey::ApiVersions) => answer(&header, &all_versions()),
+        Some(ApiKey::Metadata) => answer(&header, &metadata(port)),
+        Some(ApiKey::ListOffsets) => {
+            let request = ListOffsetsRequest::decode(&mut reader, header.api_version).unwrap();
+            let timestamp = request.topics[0].partitions[0].timestamp;
+            let offset = if timestamp == -2 { 100 } else { 110 };
+            let partition = ListOffsetsPartitionResponse { offset, ..Default::default() };
+            let topic = ListOffsetsTopicResponse { name: "t".into(), partitions: vec![partition] };
+            answer(&header, &ListOffsetsResponse { topics: vec![topic], ..Default::default() })
+        }
+        Some(ApiKey::Fetch) => {
+            let request = FetchRequest::decode(&mut reader, header.api_version).unwrap();
+            let offset = request.topics[0].partitions[0].fetch_offset;
+            let Some(mut code) = script(count.fetch_add(1, Ordering::Relaxed)) else { return (Vec::new(), true) };
+            if !(100..=110).contains(&offset) {
+                code = ErrorCode::OffsetOutOfRange;
+            }
+            let records = (code == ErrorCode::None).then(|| records_at(offset));
+            let partition =
+                PartitionData { error_code: code.code(), high_watermark: 110, records, ..Default::default() };
+            let topic = FetchableTopicResponse { topic: "t".into(), partitions: vec![partition], ..Default::default() };
+            answer(&header, &FetchResponse { responses: vec![topic], ..Default::default() })
+        }
+        other => panic!("{other:?} was not expected"),
+    };
+    broker(Arc::new(handler)).await
+}
+
+/// Two batches of those from `offset` on, and half of the next, as brokers send when an answer is full.
+fn records_at(offset: i64) -> Bytes {
+    let batch = |offset: i64| {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(0, None, Some(b"v"), &[]);
+        let mut batch = builder.build().unwrap();
+        patch(&mut batch, offset, 0);
+        batch
+    };
+    let mut records = Vec::new();
+    (offset..110).take(3).for_each(|offset| records.extend_from_slice(&batch(offset)));
+    let half = if offset + 3 <= 110 { 30 } else { 0 };
+    records.truncate(records.len() - half);
+    records.into()
+}
+
+/// Reads from `offset` to the end; the offsets that came.
+async fn read_from(port: u16, offset: i64) -> Result<Vec<i64>, ClientError> {
+    let mut consumer = Consumer::new(connect(port).await?, ConsumerOptions::default());
+    let topic: Arc<str> = Arc::from("t");
+    consumer.assign(&topic, 0, offset);
+    let mut offsets = Vec::new();
+    while !consumer.is_done() {
+        for fetched in consumer.poll().await? {
+            for found in capek_wire::batch::batches(&fetched.records) {
+                offsets.push(found.unwrap().1.base_offset);
+            }
+            if fetched.next_offset >= fetched.high_watermark {
+                consumer.unassign(&topic, 0);
+            }
+        }
+    }
+    Ok(offsets)
+}
+
+#[tokio::test]
+async fn a_consumer_reads_on_after_errors_and_broken_connections() {
+    let script = |number| match number {
+        1 => None,
+        3 => Some(ErrorCode::NotLeaderOrFollower),
+        _ => Some(ErrorCode::None),
+    };
+    assert_eq!(read_from(fetching_broker(script).await, 100).await.unwrap(), (100..110).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_consumer_goes_to_the_nearest_offset_there_is() {
+    let port = fetching_broker(|_| Some(ErrorCode::None)).await;
+    assert_eq!(read_from(port, 7).await.unwrap(), (100..110).collect::<Vec<_>>());
+    assert_eq!(read_from(port, 999).await.unwrap(), [] as [i64; 0]);
+}
+
+#[tokio::test]
+async fn a_consumer_ends_with_what_it_may_not_read() {
+    let port = fetching_broker(|_| Some(ErrorCode::TopicAuthorizationFailed)).await;
+    let error = read_from(port, 100).await.expect_err("it is not allowed");
+    assert_eq!(error.code(), Some(ErrorCode::TopicAuthorizationFailed));
 }
