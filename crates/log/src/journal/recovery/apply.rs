@@ -39,7 +39,7 @@ pub(super) fn apply(
         return Ok(end);
     }
     // Into empty files the batch that holds the log start comes with what it has below.
-    let first = plan.replays[0].entry.header.base_offset;
+    let first = plan.replays[0].kept.base_offset;
     let end = if plan.keep_below.is_none() { end.min(first) } else { end };
     replay(recovering, id, directory, outline.log_start, end, plan)
 }
@@ -156,9 +156,9 @@ fn replay(
     let writer = writer.as_mut().expect("it was opened");
     let context = WriteContext { round: 0, now_ms: 0 };
     for replay in &plan.replays {
-        let mut payload = recovering.rounds.payload(&replay.entry)?;
-        payload.truncate(replay.length);
-        log.append(writer, &[IoSlice::new(&payload)], context).map_err(|failure| match failure {
+        let payload = recovering.rounds.payload(&replay.entry)?;
+        let batches = IoSlice::new(&payload[replay.kept.start..replay.kept.end]);
+        log.append(writer, &[batches], context).map_err(|failure| match failure {
             AppendFailure::Io(error) => error,
             AppendFailure::Broken => io::Error::other(format!("the journal's entry for {log:?} does not fit it")),
         })?;

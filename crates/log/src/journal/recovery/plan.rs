@@ -11,10 +11,18 @@ use super::survey::Survey;
 use super::{DAMAGED_END, Recovering};
 use crate::ids::LogId;
 
-/// An append to be written again, up to a bound that a later cut set.
+/// An append to be written again, without what is below the log start or what a later cut took.
 pub(super) struct Replay {
     pub entry: LogEntry,
-    pub length: usize,
+    pub kept: Kept,
+}
+
+/// A range of whole batches within a payload.
+pub(super) struct Kept {
+    pub start: usize,
+    pub end: usize,
+    pub base_offset: i64,
+    pub end_offset: i64,
 }
 
 pub(super) struct Plan {
@@ -84,21 +92,19 @@ impl Planning<'_> {
         if header.base_offset >= kept_below || end_offset <= self.outline.log_start {
             return Ok(None);
         }
-        if self.end < header.previous_end {
-            let problem = format!("{} to {} is missing: {}", self.end, header.previous_end, self.survey.problem);
+        let payload = self.recovering.rounds.payload(entry)?;
+        let Some(kept) = clip(&payload, self.outline.log_start, kept_below) else { return Ok(None) };
+        // What is below the log start may be gone already, with its segment.
+        let previous_end = if kept.start == 0 { header.previous_end } else { kept.base_offset };
+        if self.end < previous_end {
+            let problem = format!("{} to {previous_end} is missing: {}", self.end, self.survey.problem);
             return Ok(Some(problem));
         }
-        let mut payload = self.recovering.rounds.payload(entry)?;
-        let (length, clipped_end) = clip(&payload, kept_below);
-        payload.truncate(length);
-        if length == 0 {
-            return Ok(None);
-        }
-        if !self.is_there(header.base_offset, clipped_end, &payload)? {
+        if !self.is_there(kept.base_offset, kept.end_offset, &payload[kept.start..kept.end])? {
             // The files are cut where this append began, and all that follows is written again.
-            self.plan.keep_below = self.plan.keep_below.map(|keep_below| keep_below.min(header.previous_end));
-            self.plan.replays.push(Replay { entry: *entry, length });
-            self.end = clipped_end;
+            self.plan.keep_below = self.plan.keep_below.map(|keep_below| keep_below.min(previous_end));
+            self.end = kept.end_offset;
+            self.plan.replays.push(Replay { entry: *entry, kept });
         }
         Ok(None)
     }
@@ -151,15 +157,23 @@ impl Planning<'_> {
     }
 }
 
-/// How many bytes of whole batches end at or below the bound, and where they end.
-fn clip(payload: &[u8], kept_below: i64) -> (usize, i64) {
-    let (mut length, mut end) = (0, i64::MIN);
+/// The batches of a payload that reach beyond the log start and end at or below the bound.
+fn clip(payload: &[u8], log_start: i64, kept_below: i64) -> Option<Kept> {
+    let mut kept: Option<Kept> = None;
     for (position, header) in batches(payload).flatten() {
         if header.next_offset() > kept_below {
             break;
         }
-        length = position + header.size_bytes();
-        end = header.next_offset();
+        if header.next_offset() <= log_start {
+            continue;
+        }
+        let first = kept.as_ref().map_or((position, header.base_offset), |kept| (kept.start, kept.base_offset));
+        kept = Some(Kept {
+            start: first.0,
+            end: position + header.size_bytes(),
+            base_offset: first.1,
+            end_offset: header.next_offset(),
+        });
     }
-    (length, end)
+    kept
 }
