@@ -10,14 +10,17 @@ pub fn start(default: LevelFilter, log4j_level: Option<&str>) {
     let default = log4j_level.map_or(default, from_log4j);
     let environment = env_logger::Env::new().filter("CAPEK_LOG").write_style("CAPEK_LOG_STYLE");
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(default).filter_module("actix_server", LevelFilter::Warn).parse_env(environment).format(
-        |line, record| {
+    builder
+        .filter_level(default)
+        .filter_module("actix_server", LevelFilter::Warn)
+        .filter_module("actix_http", LevelFilter::Off)
+        .parse_env(environment)
+        .format(|line, record| {
             let style = line.default_level_style(record.level());
             let level = record.level();
             let target = record.target().strip_prefix("capek_").unwrap_or(record.target());
             writeln!(line, "{} {style}{level:5}{style:#} {target}: {}", line.timestamp_millis(), record.args())
-        },
-    );
+        });
     // A second start happens in tests only; the first logger stays.
     let _ = builder.try_init();
 }

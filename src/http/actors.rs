@@ -29,7 +29,7 @@ async fn list(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpRespo
     let query = QueryPairs::of(&request)?;
     let under = query.get("under").unwrap_or("").trim_matches('/');
     let depth = query.number("depth")?.unwrap_or(usize::from(u16::MAX)).min(usize::from(u16::MAX));
-    let limit = query.number("limit")?.unwrap_or(LISTED_DEFAULT).min(LISTED_MAX);
+    let limit = query.number("limit")?.unwrap_or(LISTED_DEFAULT).clamp(1, LISTED_MAX);
     let (entries, truncated) = doors.broker().census.list(under, depth, limit);
     if entries.is_empty() && !under.is_empty() {
         return Err(Problem::not_found(format!("there is no actor at or under {under}")));

@@ -26,6 +26,7 @@ pub struct Doors {
 }
 
 /// A request or a stream that is being answered; counted until it is dropped.
+#[derive(Default)]
 pub struct InFlight(Arc<AtomicUsize>);
 
 impl Drop for InFlight {

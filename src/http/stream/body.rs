@@ -81,28 +81,24 @@ impl MessageBody for StreamBody {
             return Poll::Ready(Some(Ok(payload)));
         }
         while !this.is_closed {
-            let control = this.control.poll_recv(task);
-            let outgoing = match control {
-                Poll::Ready(Some(outgoing)) => Poll::Ready(Some(outgoing)),
-                // The end of one channel is no end as long as the other has something.
+            let outgoing = match this.control.poll_recv(task) {
+                Poll::Ready(Some(outgoing)) => outgoing,
                 Poll::Ready(None) | Poll::Pending => match this.data.poll_recv(task) {
-                    Poll::Ready(None) if control.is_pending() => Poll::Pending,
-                    data => data,
+                    Poll::Ready(Some(outgoing)) => outgoing,
+                    // The session has gone, and has not said why.
+                    Poll::Ready(None) => Outgoing::Close(FAILED),
+                    Poll::Pending => return Poll::Pending,
                 },
             };
-            match outgoing {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => break,
-                Poll::Ready(Some(outgoing)) => {
-                    if let Some(bytes) = this.encode(outgoing) {
-                        return Poll::Ready(Some(Ok(bytes)));
-                    }
-                }
+            if let Some(bytes) = this.encode(outgoing) {
+                return Poll::Ready(Some(Ok(bytes)));
             }
         }
         Poll::Ready(None)
     }
 }
+
+const FAILED: Goodbye = Goodbye { code: 1011, reason: "the session failed", reconnect_after_ms: None };
 
 const FINAL: u8 = 0x80;
 const TEXT: u8 = 1;
@@ -138,6 +134,40 @@ fn close_frame(goodbye: &Goodbye) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn next(body: &mut StreamBody) -> Option<Bytes> {
+        let next = std::future::poll_fn(|task| Pin::new(&mut *body).poll_next(task)).await;
+        next.map(|bytes| bytes.expect("it never fails"))
+    }
+
+    fn frame(text: &'static str) -> Outgoing {
+        Outgoing::Frame(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[actix_rt::test]
+    async fn control_goes_before_data_and_the_end_is_told() {
+        let (mut body, senders) = StreamBody::new(Framing::WebSocket, InFlight::default());
+        senders.data.try_send(frame("data")).unwrap();
+        senders.control.try_send(Outgoing::Ping).unwrap();
+        assert_eq!(next(&mut body).await.unwrap(), [0x89, 0][..]);
+        assert_eq!(next(&mut body).await.unwrap(), [0x81, 4][..]);
+        assert_eq!(next(&mut body).await.unwrap(), "data");
+        let control = senders.control.clone();
+        drop(senders);
+        assert_eq!(next(&mut body).await.unwrap(), close_frame(&FAILED), "whoever still holds the other channel");
+        assert_eq!(next(&mut body).await, None);
+        drop(control);
+    }
+
+    #[actix_rt::test]
+    async fn plain_frames_have_nothing_around_them() {
+        let (mut body, senders) = StreamBody::new(Framing::Plain, InFlight::default());
+        senders.control.try_send(Outgoing::Ping).unwrap();
+        senders.data.try_send(frame("line")).unwrap();
+        assert_eq!(next(&mut body).await.unwrap(), "line");
+        senders.control.try_send(Outgoing::Close(FAILED)).unwrap();
+        assert_eq!(next(&mut body).await, None);
+    }
 
     #[test]
     fn frames_have_the_shortest_length_there_is() {
