@@ -21,12 +21,23 @@ use crate::vfs::{OpenMode, Vfs, VfsFile, is_no_space};
 
 /// More than this, and one `syncfs` is cheaper.
 pub(super) const SYNCS_MAX: usize = 32;
+const ROUNDS_LATER: u32 = 4;
 
 /// What works beside the journal: at most one checkpoint and one filling of a file.
 #[derive(Default)]
 pub(super) struct Helper {
-    checkpoint: Option<(CheckpointScope, JoinHandle<io::Result<()>>)>,
+    checkpoint: Option<(CheckpointScope, Running)>,
     filling: Option<Filling>,
+}
+
+/// A checkpoint beside the journal.
+enum Running {
+    Thread(JoinHandle<io::Result<()>>),
+    /// Where there are no threads it is done a few rounds later, so that a simulated disk sees the same order of things.
+    Later {
+        job: CheckpointJob,
+        rounds: u32,
+    },
 }
 
 struct Filling {
@@ -58,6 +69,18 @@ struct CheckpointJob {
     directories: Vec<Arc<Log>>,
     points: Points,
     points_writer: PointsWriter,
+}
+
+impl Running {
+    fn is_due(&mut self) -> bool {
+        match self {
+            Running::Thread(thread) => thread.is_finished(),
+            Running::Later { rounds, .. } => {
+                *rounds = rounds.saturating_sub(1);
+                *rounds == 0
+            }
+        }
+    }
 }
 
 impl CheckpointJob {
@@ -126,13 +149,14 @@ impl Journal {
 
     /// Begins a checkpoint, beside the journal where that is possible.
     fn start_checkpoint(&mut self) -> io::Result<()> {
-        if !self.vfs.has_helper_threads() {
-            return self.checkpoint_now();
-        }
         self.wait_for_checkpoint()?;
         let (scope, job) = self.prepare_checkpoint();
+        if !self.vfs.has_helper_threads() {
+            self.helper.checkpoint = Some((scope, Running::Later { job, rounds: ROUNDS_LATER }));
+            return Ok(());
+        }
         let thread = std::thread::Builder::new().name("journal-helper".into()).spawn(move || job.run())?;
-        self.helper.checkpoint = Some((scope, thread));
+        self.helper.checkpoint = Some((scope, Running::Thread(thread)));
         Ok(())
     }
 
@@ -209,7 +233,7 @@ impl Journal {
     /// Takes the result of the helper if it is done.
     pub(super) fn poll_helper(&mut self) -> Result<(), DirFailed> {
         let mut result = Ok(());
-        if self.helper.checkpoint.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
+        if self.helper.checkpoint.as_mut().is_some_and(|(_, running)| running.is_due()) {
             result = self.wait_for_checkpoint();
         }
         if self.helper.filling.as_ref().is_some_and(|filling| filling.thread.is_finished()) {
@@ -220,14 +244,19 @@ impl Journal {
 
     /// The helper is through with its checkpoint. Before a cut, too: it must not say anything of what is cut.
     pub(super) fn wait_for_checkpoint(&mut self) -> io::Result<()> {
-        let Some((scope, thread)) = self.helper.checkpoint.take() else { return Ok(()) };
-        let result = thread.join().unwrap_or_else(|_| Err(io::Error::other("the journal's helper thread panicked")));
+        let Some((scope, running)) = self.helper.checkpoint.take() else { return Ok(()) };
+        let result = match running {
+            Running::Thread(thread) => {
+                thread.join().unwrap_or_else(|_| Err(io::Error::other("the journal's helper panicked")))
+            }
+            Running::Later { job, .. } => job.run(),
+        };
         self.finish_checkpoint(scope, result)
     }
 
     /// Fills fresh journal files; `true` when there is more to do.
     pub(super) fn help_ring(&mut self) -> io::Result<bool> {
-        if self.helper.checkpoint.as_ref().is_some_and(|(_, thread)| thread.is_finished()) {
+        if self.helper.checkpoint.as_mut().is_some_and(|(_, running)| running.is_due()) {
             self.wait_for_checkpoint()?;
         }
         if let Some(filling) = &self.helper.filling {
@@ -298,6 +327,7 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         // The lock goes with the journal: nothing of it may write after that.
+        self.helper.checkpoint.take_if(|(_, running)| matches!(running, Running::Later { .. }));
         if let Err(error) = self.stop_helpers() {
             ::log::warn!("the journal's helper failed at the end: {error}");
         }
