@@ -17,5 +17,6 @@ mod http;
 mod protocol;
 mod refusals;
 mod stop;
+mod streams;
 mod supervision;
 mod tools;

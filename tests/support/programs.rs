@@ -149,6 +149,15 @@ impl Background {
         }
     }
 
+    /// None when it has ended.
+    pub fn next_line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => panic!("no line in time"),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
     pub fn close_input(&mut self) {
         self.child.stdin = None;
     }
