@@ -21,12 +21,14 @@ use crate::vfs::{OpenMode, Vfs, VfsFile, is_no_space};
 
 /// More than this, and one `syncfs` is cheaper.
 pub(super) const SYNCS_MAX: usize = 32;
-const ROUNDS_LATER: u32 = 4;
+const ROUNDS_LATER: u32 = 20;
 
 /// What works beside the journal: at most one checkpoint and one filling of a file.
 #[derive(Default)]
 pub(super) struct Helper {
     checkpoint: Option<(CheckpointScope, Running)>,
+    /// A file was filled since the last one began.
+    wants_checkpoint: bool,
     filling: Option<Filling>,
 }
 
@@ -135,7 +137,8 @@ impl Journal {
         }
         self.stop_filling(Some(self.ring.next_index()))?;
         self.ring.switch();
-        self.start_checkpoint()?;
+        self.helper.wants_checkpoint = true;
+        self.start_wanted_checkpoint()?;
         Ok(true)
     }
 
@@ -147,9 +150,12 @@ impl Journal {
         self.finish_checkpoint(scope, result)
     }
 
-    /// Begins a checkpoint, beside the journal where that is possible.
-    fn start_checkpoint(&mut self) -> io::Result<()> {
-        self.wait_for_checkpoint()?;
+    /// Begins a checkpoint beside the journal; while one is on its way the next has to wait, not the journal.
+    fn start_wanted_checkpoint(&mut self) -> io::Result<()> {
+        if !self.helper.wants_checkpoint || self.helper.checkpoint.is_some() {
+            return Ok(());
+        }
+        self.helper.wants_checkpoint = false;
         let (scope, job) = self.prepare_checkpoint();
         if !self.vfs.has_helper_threads() {
             self.helper.checkpoint = Some((scope, Running::Later { job, rounds: ROUNDS_LATER }));
@@ -236,6 +242,7 @@ impl Journal {
         if self.helper.checkpoint.as_mut().is_some_and(|(_, running)| running.is_due()) {
             result = self.wait_for_checkpoint();
         }
+        result = result.and_then(|()| self.start_wanted_checkpoint());
         if self.helper.filling.as_ref().is_some_and(|filling| filling.thread.is_finished()) {
             result = result.and(self.finish_filling());
         }

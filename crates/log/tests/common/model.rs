@@ -155,8 +155,9 @@ impl Model {
             let is_plain = |step: &&Step| matches!(step, Step::Append { .. } | Step::LogStart | Step::Barrier { .. });
             let count = self.steps[at..].iter().take_while(is_plain).count();
             for later in &self.states[at..=at + count] {
-                let is_inside = state.exists && later.log_start <= state.end;
-                if is_inside && later.log_start > state.log_start {
+                if state.exists && later.log_start > state.end {
+                    skipping.push(State::empty_at(later.log_start));
+                } else if state.exists && later.log_start > state.log_start {
                     skipping.push(State { log_start: later.log_start, ..state.clone() });
                 }
             }
