@@ -42,7 +42,9 @@ pub const FIRST_FRAME_BYTES_MAX: usize = 64 << 10;
 pub const FIRST_REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// A frame that has begun must be whole by then, whatever its size.
 pub const FRAME_DEADLINE: Duration = Duration::from_secs(60);
-const READ_BYTES: usize = 64 << 10;
+/// What a read makes room for: a client that sends little costs little, one that fills its room is given more.
+const READ_BYTES_MIN: usize = 2 << 10;
+const READ_BYTES_MAX: usize = 64 << 10;
 /// A frame longer than this is read exactly to its end, into a buffer of its own size.
 const LARGE_FRAME_BYTES: usize = 32 << 10;
 const TICK: Duration = Duration::from_secs(1);
@@ -67,6 +69,7 @@ pub struct Connection {
     budget: MemoryBudget,
     entry: Arc<ActorEntry>,
     input: BytesMut,
+    read_bytes: usize,
     /// Waits for the budget to allow a frame of so many bytes.
     waiting_permit: Option<Pin<Box<dyn Future<Output = BudgetPermit>>>>,
     /// Paid for, and perhaps not yet whole in `input`.
@@ -132,6 +135,7 @@ impl Connection {
             budget: start.budget,
             entry: start.entry,
             input: BytesMut::new(),
+            read_bytes: READ_BYTES_MIN,
             waiting_permit: None,
             frame: None,
             frame_began: None,
@@ -238,20 +242,23 @@ impl Connection {
         let wanted = match &self.frame {
             // Exactly to the end of a large frame: its buffer then belongs to nobody else.
             Some((size, _)) if *size > LARGE_FRAME_BYTES => size.saturating_sub(self.input.len()),
-            _ => READ_BYTES,
+            _ => self.read_bytes,
         };
         if wanted == 0 {
             return Ok(false);
         }
         // Grow with what arrives: a length that is only claimed must not cost its memory.
-        self.input.reserve(wanted.min(READ_BYTES.max(self.input.len())));
+        self.input.reserve(wanted.min(READ_BYTES_MAX.max(self.input.len())));
         let mut room = (&mut self.input).limit(wanted);
         match poll_read_buf(Pin::new(&mut self.stream), task, &mut room) {
             Poll::Ready(Ok(0)) => {
                 self.has_read_all = true;
                 Ok(true)
             }
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(count)) => {
+                if count >= self.read_bytes {
+                    self.read_bytes = (self.read_bytes * 4).min(READ_BYTES_MAX);
+                }
                 self.last_active = Instant::now();
                 Ok(true)
             }
@@ -365,6 +372,7 @@ impl Connection {
             self.time_out_produces(now);
             if self.input.is_empty() && now.duration_since(self.last_active) > TICK {
                 self.input = BytesMut::new(); // an idle connection owns no buffer
+                self.read_bytes = READ_BYTES_MIN;
             }
             self.entry.parked.store(self.in_flight.len() as u64, std::sync::atomic::Ordering::Relaxed);
             let held = self.input.len() + self.output.len_bytes;
@@ -513,6 +521,9 @@ impl Handler<Close> for Connection {
     fn handle(&mut self, close: Close, context: &mut Self::Context) {
         self.is_draining = true;
         if close.drain {
+            // What waits for more records is answered with what there is.
+            self.context.is_draining.set(true);
+            self.context.fetch_waiter.notify_waiters();
             self.waker.wake();
         } else {
             context.stop();

@@ -1,5 +1,6 @@
 //! Listener: accepts the sockets of one named listener, bounds them, and supervises their Connections.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -122,8 +123,14 @@ impl Listener {
                 idle_max: broker.config.connection_idle_max,
             };
             let budget = broker.request_budget.clone();
-            let request_context =
-                RequestContext { broker, listener, peer, waker: Arc::default(), fetch_waiter: Arc::new(Notify::new()) };
+            let request_context = RequestContext {
+                broker,
+                listener,
+                peer,
+                waker: Arc::default(),
+                is_draining: Cell::new(false),
+                fetch_waiter: Arc::new(Notify::new()),
+            };
             let stream = TcpStream::from_std(stream).expect("an accepted socket can be registered with its arbiter");
             Connection::new(ConnectionStart { stream, context: request_context, limits, budget, entry, exit })
         })

@@ -114,7 +114,7 @@ impl Fetch {
 
     /// Whether to answer now: enough bytes, an error, nothing asked, or no wish to wait.
     fn readiness(&self) -> Readiness {
-        if self.request.max_wait_ms <= 0 || self.wanted.is_empty() {
+        if self.request.max_wait_ms <= 0 || self.wanted.is_empty() || self.context.is_draining.get() {
             return Readiness::Answer;
         }
         let has_error = self.wanted.iter().any(|wanted| wanted.position_error().is_some());

@@ -3,6 +3,7 @@
 //! [`dispatch`] decodes the header, finds the API in the [`TABLE`] and starts it. Produce never waits here: it becomes a
 //! [`PendingResponse`]. What may have to wait (a long poll, a change of metadata) is a future that its connection runs.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -59,6 +60,8 @@ pub struct RequestContext {
     pub peer: SocketAddr,
     /// Wakes the connection's socket loop.
     pub waker: Arc<AtomicWaker>,
+    /// The connection closes: nothing waits any more.
+    pub is_draining: Cell<bool>,
     /// Wakes this connection's waiting fetches.
     pub fetch_waiter: Arc<Notify>,
 }
