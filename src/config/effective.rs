@@ -72,8 +72,12 @@ impl EffectiveConfig {
 
     /// The value that holds: the one set, by this name or an older one for it, else the default.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let older = || synonyms_of(name).iter().find_map(|synonym| self.set_value(synonym));
-        self.set_value(name).or_else(older).or_else(|| default_of(name))
+        self.lookup(name).map(|value| value.value.as_str()).or_else(|| default_of(name))
+    }
+
+    fn lookup(&self, name: &str) -> Option<&ConfigValue> {
+        let older = || synonyms_of(name).iter().find_map(|synonym| self.explicit.get(*synonym));
+        self.explicit.get(name).or_else(older)
     }
 
     /// The value only if someone set it.
@@ -86,8 +90,9 @@ impl EffectiveConfig {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// Where the value that holds comes from.
     pub fn origin(&self, name: &str) -> Origin {
-        self.explicit.get(name).map_or(Origin::Default, |value| value.origin.clone())
+        self.lookup(name).map_or(Origin::Default, |value| value.origin.clone())
     }
 
     /// All values that were set, by name.
