@@ -70,6 +70,8 @@ pub struct Connection {
     entry: Arc<ActorEntry>,
     input: BytesMut,
     read_bytes: usize,
+    /// The largest frame that this client has sent.
+    largest_frame_bytes: usize,
     /// Waits for the budget to allow a frame of so many bytes.
     waiting_permit: Option<Pin<Box<dyn Future<Output = BudgetPermit>>>>,
     /// Paid for, and perhaps not yet whole in `input`.
@@ -136,6 +138,7 @@ impl Connection {
             entry: start.entry,
             input: BytesMut::new(),
             read_bytes: READ_BYTES_MIN,
+            largest_frame_bytes: 0,
             waiting_permit: None,
             frame: None,
             frame_began: None,
@@ -247,8 +250,9 @@ impl Connection {
         if wanted == 0 {
             return Ok(false);
         }
-        // Grow with what arrives: a length that is only claimed must not cost its memory.
-        self.input.reserve(wanted.min(READ_BYTES_MAX.max(self.input.len())));
+        // Grow with what arrives, or has arrived before: a length that is only claimed must not cost its memory.
+        let proven = self.read_bytes.max(self.input.len()).max(self.largest_frame_bytes);
+        self.input.reserve(wanted.min(proven));
         let mut room = (&mut self.input).limit(wanted);
         match poll_read_buf(Pin::new(&mut self.stream), task, &mut room) {
             Poll::Ready(Ok(0)) => {
@@ -282,6 +286,7 @@ impl Connection {
             if self.input.len() < *size {
                 break;
             }
+            self.largest_frame_bytes = self.largest_frame_bytes.max(*size);
             let frame = self.input.split_to(*size);
             let permit = self.frame.take().map(|(_, permit)| permit);
             self.frame_began = None;
