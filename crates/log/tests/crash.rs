@@ -4,6 +4,8 @@
 //! `CAPEK_CRASH_SEEDS=n` runs n seeds instead of a few, `CAPEK_CRASH_SEED=s` a single one,
 //! `CAPEK_CRASH_AT=k` begins at that operation.
 
+#![allow(clippy::print_stdout, reason = "it tells which seed fails")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,7 @@ use common::model::Model;
 use common::{Driver, append, batch, id, options};
 
 const STEPS: usize = 200;
-const SEEDS: u64 = 3;
+const SEEDS: u64 = 2;
 const LOGS: [&str; 4] = ["first", "second", "third", "async"];
 
 struct Random(u64);
@@ -47,6 +49,7 @@ struct World {
     logs: BTreeMap<&'static str, Arc<Log>>,
     epoch: i32,
     token: u64,
+    appends_only: bool,
 }
 
 /// The power went.
@@ -55,7 +58,15 @@ struct Crashed;
 impl World {
     fn new(seed: u64) -> World {
         let models = LOGS.iter().map(|name| (*name, Model::new(*name == "async"))).collect();
-        World { sim: SimVfs::new(seed), random: Random(seed), models, logs: BTreeMap::new(), epoch: 0, token: 0 }
+        World {
+            sim: SimVfs::new(seed),
+            random: Random(seed),
+            models,
+            logs: BTreeMap::new(),
+            epoch: 0,
+            token: 0,
+            appends_only: false,
+        }
     }
 
     fn run(&mut self, steps: usize) -> Result<(), Crashed> {
@@ -70,7 +81,9 @@ impl World {
         for _ in 0..steps {
             driver.now_ms += 1;
             let name = LOGS[self.random.next(LOGS.len() as u64) as usize];
-            match self.random.next(20) {
+            // Cuts wait for a checkpoint that is on its way: without them it overlaps with many rounds.
+            let kinds = if self.appends_only { 11 } else { 20 };
+            match self.random.next(kinds) {
                 0..8 => self.append(driver, name, 1, 150),
                 8 => self.append(driver, name, 6, 60),
                 9..11 => self.append(driver, name, 5, 1100),
@@ -220,8 +233,8 @@ fn seeds() -> Vec<u64> {
 }
 
 /// How many operations the script takes when nothing happens.
-fn operations_of(seed: u64) -> u64 {
-    let mut world = World::new(seed);
+fn operations_of(seed: u64, appends_only: bool) -> u64 {
+    let mut world = World { appends_only, ..World::new(seed) };
     assert!(world.run(STEPS).is_ok());
     world.logs.clear();
     world.check();
@@ -230,21 +243,29 @@ fn operations_of(seed: u64) -> u64 {
 
 #[test]
 fn confirmed_records_survive_a_power_cut_at_any_operation() {
-    for seed in seeds() {
-        let operations = operations_of(seed);
-        for crash_at in number("CAPEK_CRASH_AT").unwrap_or(1)..=operations {
-            let result = std::panic::catch_unwind(|| crash_once(seed, crash_at));
-            if let Err(panic) = result {
-                println!("failing: CAPEK_CRASH_SEED={seed}, crash at {crash_at} of {operations}");
-                std::panic::resume_unwind(panic);
-            }
-        }
-        println!("seed {seed}: {operations} crash points");
-    }
+    seeds().into_iter().for_each(|seed| crash_everywhere(seed, false));
 }
 
-fn crash_once(seed: u64, crash_at: u64) {
-    let mut world = World::new(seed);
+#[test]
+fn the_journal_is_recycled_only_when_it_is_not_needed() {
+    let seeds = seeds();
+    seeds.iter().take(seeds.len().div_ceil(4)).for_each(|seed| crash_everywhere(*seed, true));
+}
+
+fn crash_everywhere(seed: u64, appends_only: bool) {
+    let operations = operations_of(seed, appends_only);
+    for crash_at in number("CAPEK_CRASH_AT").unwrap_or(1)..=operations {
+        let result = std::panic::catch_unwind(|| crash_once(seed, crash_at, appends_only));
+        if let Err(panic) = result {
+            println!("failing: CAPEK_CRASH_SEED={seed}, crash at {crash_at} of {operations}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+    println!("seed {seed}: {operations} crash points");
+}
+
+fn crash_once(seed: u64, crash_at: u64, appends_only: bool) {
+    let mut world = World { appends_only, ..World::new(seed) };
     world.sim.crash_at(Some(crash_at));
     let _ = world.run(STEPS);
     world.random.0 ^= crash_at << 20;

@@ -21,7 +21,8 @@ use crate::vfs::{OpenMode, Vfs, VfsFile, is_no_space};
 
 /// More than this, and one `syncfs` is cheaper.
 pub(super) const SYNCS_MAX: usize = 32;
-const ROUNDS_LATER: u32 = 20;
+/// Without threads a checkpoint takes up to so many rounds, now more and now fewer.
+const ROUNDS_LATER_MAX: u64 = 80;
 
 /// What works beside the journal: at most one checkpoint and one filling of a file.
 #[derive(Default)]
@@ -158,7 +159,8 @@ impl Journal {
         self.helper.wants_checkpoint = false;
         let (scope, job) = self.prepare_checkpoint();
         if !self.vfs.has_helper_threads() {
-            self.helper.checkpoint = Some((scope, Running::Later { job, rounds: ROUNDS_LATER }));
+            let rounds = (self.sequence * 37 % ROUNDS_LATER_MAX) as u32 + 1;
+            self.helper.checkpoint = Some((scope, Running::Later { job, rounds }));
             return Ok(());
         }
         let thread = std::thread::Builder::new().name("journal-helper".into()).spawn(move || job.run())?;
