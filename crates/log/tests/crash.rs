@@ -17,6 +17,8 @@ use common::model::Model;
 use common::{Driver, append, batch, id, options};
 
 const STEPS: usize = 200;
+/// Appends only: the logs grow, and with them the time of each check.
+const APPENDS: usize = 110;
 const SEEDS: u64 = 2;
 const LOGS: [&str; 4] = ["first", "second", "third", "async"];
 
@@ -67,6 +69,10 @@ impl World {
             token: 0,
             appends_only: false,
         }
+    }
+
+    fn script_steps(&self) -> usize {
+        if self.appends_only { APPENDS } else { STEPS }
     }
 
     fn run(&mut self, steps: usize) -> Result<(), Crashed> {
@@ -235,7 +241,7 @@ fn seeds() -> Vec<u64> {
 /// How many operations the script takes when nothing happens.
 fn operations_of(seed: u64, appends_only: bool) -> u64 {
     let mut world = World { appends_only, ..World::new(seed) };
-    assert!(world.run(STEPS).is_ok());
+    assert!(world.run(world.script_steps()).is_ok());
     world.logs.clear();
     world.check();
     world.sim.operations()
@@ -267,7 +273,7 @@ fn crash_everywhere(seed: u64, appends_only: bool) {
 fn crash_once(seed: u64, crash_at: u64, appends_only: bool) {
     let mut world = World { appends_only, ..World::new(seed) };
     world.sim.crash_at(Some(crash_at));
-    let _ = world.run(STEPS);
+    let _ = world.run(world.script_steps());
     world.random.0 ^= crash_at << 20;
     world.power_cycle();
     world.check();
