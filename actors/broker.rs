@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use capek_log::vfs::RealVfs;
 use capek_log::{JournalOptions, LogId, LogSpec, OpenError};
 use capek_state::Refusal;
-use capek_state::cluster::{Command, Delta, Endpoint, Image, RegisterBroker, decide};
+use capek_state::cluster::{Command, Delta, Endpoint, Image, PartitionRecord, Record, RegisterBroker, decide};
+use capek_state::config::Flush;
 use capek_wire::ids::{TopicId, Uuid};
 use log::{error, info, warn};
 use tokio::sync::oneshot;
@@ -168,7 +169,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     };
     let config = Arc::new(with_bound_ports(config, &sockets));
     let bound = sockets.iter().map(|(name, sockets)| (name.clone(), addresses(sockets))).collect();
-    let (image, delta, meta_log) = register(&config, opened.meta_log, opened.image, opened.delta)?;
+    let (image, delta, meta_log) = register(&config, opened.meta_log, opened.image, opened.delta, opened.was_clean)?;
     let cluster_id = image.cluster_id().unwrap_or_default().to_string();
 
     let routes = Arc::new(Routes::default());
@@ -357,6 +358,7 @@ fn register(
     mut meta_log: MetaLog,
     mut image: Image,
     mut delta: Delta,
+    was_clean: bool,
 ) -> Result<(Image, Delta, MetaLog), StartError> {
     let endpoint = |listener: &ListenerConfig| Endpoint {
         name: listener.name.clone(),
@@ -374,7 +376,36 @@ fn register(
         previous_is_gone: true, // the lock of the data directory says so
     });
     change(&mut meta_log, &mut image, &mut delta, &command)?;
+    if !was_clean {
+        let bumped = bumped_async_partitions(config, &image);
+        meta_log.append(&bumped)?;
+        bumped.iter().for_each(|record| image.apply_into(record, &mut delta));
+    }
     Ok((image, delta, meta_log))
+}
+
+/// An `async` log may have lost what its readers saw: a new leader epoch, before the first append, tells them so (KIP-320).
+fn bumped_async_partitions(config: &BrokerConfig, image: &Image) -> Vec<Record> {
+    let mut bumped = Vec::new();
+    for topic in image.topics() {
+        let flush = image.topic_config(&topic.name, config.node_id, &config.properties).flush;
+        if flush != Flush::Async {
+            continue;
+        }
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            bumped.push(Record::Partition(PartitionRecord {
+                topic_id: topic.id,
+                partition: index as i32,
+                replicas: partition.replicas.clone(),
+                isr: partition.isr.clone(),
+                leader: partition.leader,
+                leader_epoch: partition.leader_epoch + 1,
+                partition_epoch: partition.partition_epoch + 1,
+                dirs: partition.dirs.clone(),
+            }));
+        }
+    }
+    bumped
 }
 
 /// A topic was deleted, and the process ended before its directories were: finish that.

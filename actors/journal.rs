@@ -220,7 +220,9 @@ impl JournalThread {
                     Command::Close { reply } => {
                         // What is queued was accepted before: it is written before the mark.
                         while !entries.is_empty() || engine.wants_round() {
-                            self.round(&mut engine, &mut entries)?;
+                            if !self.round(&mut engine, &mut entries)? {
+                                break; // a full disk takes no more; what was confirmed is on it
+                            }
                         }
                         let closed = engine.close().map_err(|error| error.to_string());
                         let _ = reply.send(closed);
@@ -230,20 +232,24 @@ impl JournalThread {
             }
             if entries.is_empty() && !engine.wants_round() {
                 engine.background(now_ms()).map_err(|error| error.to_string())?;
-            } else {
-                self.round(&mut engine, &mut entries)?;
+            } else if !self.round(&mut engine, &mut entries)? {
+                // A full disk: what needs room waits until there is some, and reads go on.
+                engine.background(now_ms()).map_err(|error| error.to_string())?;
+                std::thread::sleep(BACKGROUND_INTERVAL);
             }
         }
     }
 
-    fn round(&mut self, engine: &mut capek_log::Journal, entries: &mut VecDeque<Entry>) -> Result<(), String> {
+    /// Writes and syncs a round; `false` when nothing could be taken.
+    fn round(&mut self, engine: &mut capek_log::Journal, entries: &mut VecDeque<Entry>) -> Result<bool, String> {
+        let queued = entries.len();
         let needs_sync = engine.write(entries, now_ms(), &mut self.done).map_err(|error| error.to_string())?;
         self.deliver();
         if needs_sync {
             engine.sync(now_ms(), &mut self.done).map_err(|error| error.to_string())?;
             self.deliver();
         }
-        Ok(())
+        Ok(needs_sync || entries.len() < queued)
     }
 
     /// Waits until there is something to do, or it is time to look after the files.

@@ -134,9 +134,9 @@ fn what_was_confirmed_survives_panics_of_its_partition() {
             producer.await.expect("a producer ends well");
         }
         let found = read_all(&client).await;
-        let confirmed = confirmed.lock().expect("no test thread panics");
+        let confirmed = confirmed.lock().expect("no test thread panics").clone();
         assert!(confirmed.len() > panics as usize, "only {} records were confirmed", confirmed.len());
-        for (offset, value) in &*confirmed {
+        for (offset, value) in &confirmed {
             assert_eq!(found.get(offset), Some(value), "offset {offset} was confirmed");
         }
         running.stop().await.expect("a clean stop");
