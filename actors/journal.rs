@@ -255,6 +255,8 @@ impl JournalThread {
     /// Waits until there is something to do, or it is time to look after the files.
     fn take_work(&self, entries: &mut VecDeque<Entry>, has_work: bool) -> VecDeque<Command> {
         let (_, condvar) = &*self.handle.shared;
+        // Those who were just answered are about to come back: let them join this round instead of waiting for the next.
+        std::thread::yield_now();
         let mut queue = self.handle.lock();
         if queue.entries.is_empty() && queue.commands.is_empty() && entries.is_empty() && !has_work {
             queue.is_asleep = true;

@@ -16,7 +16,7 @@ use crate::shared::PartitionShared;
 const FIRST_INFLATED_BYTES_MAX: usize = 16 << 20;
 
 /// What each further one may inflate to; one that takes more waits to be the first of another read.
-const FURTHER_INFLATED_BYTES_MAX: usize = 1 << 20;
+const FURTHER_INFLATED_BYTES_MAX: usize = 2 << 20;
 const FURTHER_INFLATED_COUNT_MAX: usize = 8;
 
 /// How much may be given out now.

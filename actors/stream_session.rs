@@ -176,6 +176,8 @@ pub struct EndStream(pub Goodbye);
 
 /// The pause after a read that should have brought something and did not.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// How long a client may leave its channel full before what was read for it is given up.
+const KEEP_FOR: Duration = Duration::from_millis(200);
 /// The pause after the disk has failed.
 const OFFLINE_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -246,10 +248,7 @@ impl StreamSession {
             }
             let permit = match self.data.clone().try_reserve_owned() {
                 Ok(permit) => permit,
-                Err(TrySendError::Full(data)) => {
-                    self.opened = None;
-                    return self.wait_for(async move { drop(data.reserve_owned().await) }, context);
-                }
+                Err(TrySendError::Full(data)) => return self.wait_for_room(data, context),
                 Err(TrySendError::Closed(_)) => return context.stop(),
             };
             if let Some(event) = self.pending.pop_front() {
@@ -349,6 +348,24 @@ impl StreamSession {
     fn wait_for(&mut self, future: impl Future<Output = ()> + 'static, context: &mut Context<Self>) {
         let done = future.into_actor(self).map(|(), session, context| {
             session.waiting = None;
+            session.pump(context);
+        });
+        self.waiting = Some(context.spawn(done));
+    }
+
+    /// A client that takes its frames keeps what was read for it: inflating a batch again for each frame is dear. One that
+    /// does not for a while must not hold it.
+    fn wait_for_room(&mut self, data: Sender<Outgoing>, context: &mut Context<Self>) {
+        if self.opened.is_none() {
+            return self.wait_for(async move { drop(data.reserve_owned().await) }, context);
+        }
+        let room = tokio::time::timeout(KEEP_FOR, data.reserve_owned());
+        let done = room.into_actor(self).map(|room, session, context| {
+            session.waiting = None;
+            if room.is_err() {
+                session.opened = None;
+            }
+            drop(room);
             session.pump(context);
         });
         self.waiting = Some(context.spawn(done));
