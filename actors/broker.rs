@@ -13,7 +13,7 @@ use capek_log::{JournalOptions, LogId, LogSpec, OpenError};
 use capek_state::Refusal;
 use capek_state::cluster::{Command, Delta, Endpoint, Image, PartitionRecord, Record, RegisterBroker, decide};
 use capek_state::config::Flush;
-use capek_wire::ids::{TopicId, Uuid};
+use capek_wire::ids::Uuid;
 use log::{error, info, warn};
 use tokio::sync::oneshot;
 
@@ -122,6 +122,7 @@ impl Handler<ChildExited<&'static str>> for Broker {
     fn handle(&mut self, exited: ChildExited<&'static str>, _: &mut Self::Context) {
         let what = match exited.cause {
             ExitCause::Panicked => "panicked",
+            ExitCause::Failed => "gave up",
             ExitCause::Stopped | ExitCause::Refresh => "stopped",
         };
         self.escalate(format!("{} {what}", exited.child));
@@ -523,6 +524,3 @@ fn start_listeners(
     }
     listeners
 }
-
-/// The topic id and partition of a log, as the found table keys them.
-pub type LogKey = (TopicId, i32);

@@ -281,6 +281,7 @@ impl Partition {
             Ok(Err(error)) => {
                 error!("{}: cannot read the producers' last batches: {error}", partition.shared.key);
                 partition.gathered.clear();
+                partition.exit.give_up();
                 context.stop();
             }
             Err(error) => panic!("reading the producers' last batches panicked: {error}"),

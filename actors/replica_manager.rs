@@ -404,9 +404,9 @@ impl Handler<ChildExited<PartitionKey>> for ReplicaManager {
         }
         publish_route(&self.routes, child, false);
         let verdict = match exited.cause {
-            ExitCause::Stopped if !Restart::Transient.wants(ExitCause::Stopped) => return,
+            cause if !Restart::Transient.wants(cause) => return,
             ExitCause::Refresh => Verdict::RestartAfter(Duration::from_millis(10)),
-            ExitCause::Stopped | ExitCause::Panicked => child.budget.spend(Instant::now()),
+            ExitCause::Stopped | ExitCause::Failed | ExitCause::Panicked => child.budget.spend(Instant::now()),
         };
         match verdict {
             Verdict::RestartAfter(backoff) => {

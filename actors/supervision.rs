@@ -28,6 +28,8 @@ pub enum ExitCause {
     Stopped,
     /// It asked for a new incarnation from disk; this costs nothing of its budget (a full disk is not a bug).
     Refresh,
+    /// It gave up: what it needs from the disk could not be read.
+    Failed,
     /// A handler panicked.
     Panicked,
 }
@@ -37,30 +39,30 @@ pub struct ExitSignal<Id: Clone + Send + Unpin + 'static> {
     parent: Recipient<ChildExited<Id>>,
     child: Id,
     incarnation: Incarnation,
-    refresh: bool,
+    /// What an end without a panic means.
+    quiet_cause: ExitCause,
 }
 
 impl<Id: Clone + Send + Unpin + 'static> ExitSignal<Id> {
     pub fn new(parent: Recipient<ChildExited<Id>>, child: Id, incarnation: Incarnation) -> Self {
-        Self { parent, child, incarnation, refresh: false }
+        Self { parent, child, incarnation, quiet_cause: ExitCause::Stopped }
     }
 
     /// The coming exit is a wish for a fresh incarnation.
     pub fn ask_for_refresh(&mut self) {
-        self.refresh = true;
+        self.quiet_cause = ExitCause::Refresh;
+    }
+
+    /// The coming exit is a failure: it spends the budget as a panic does.
+    pub fn give_up(&mut self) {
+        self.quiet_cause = ExitCause::Failed;
     }
 }
 
 impl<Id: Clone + Send + Unpin + 'static> Drop for ExitSignal<Id> {
     fn drop(&mut self) {
         // Tokio drops a panicked task's future while it unwinds, so this tells a panic from a stop.
-        let cause = if std::thread::panicking() {
-            ExitCause::Panicked
-        } else if self.refresh {
-            ExitCause::Refresh
-        } else {
-            ExitCause::Stopped
-        };
+        let cause = if std::thread::panicking() { ExitCause::Panicked } else { self.quiet_cause };
         let exited = ChildExited { child: self.child.clone(), incarnation: self.incarnation, cause };
         self.parent.do_send(exited);
     }
@@ -161,10 +163,11 @@ mod tests {
     #[test]
     fn each_kind_of_child_restarts_as_its_name_says() {
         let wants = |restart: Restart| {
-            [ExitCause::Stopped, ExitCause::Refresh, ExitCause::Panicked].map(|cause| restart.wants(cause))
+            [ExitCause::Stopped, ExitCause::Refresh, ExitCause::Failed, ExitCause::Panicked]
+                .map(|cause| restart.wants(cause))
         };
-        assert_eq!(wants(Restart::Permanent), [true, true, true]);
-        assert_eq!(wants(Restart::Transient), [false, true, true]);
-        assert_eq!(wants(Restart::Temporary), [false, false, false]);
+        assert_eq!(wants(Restart::Permanent), [true, true, true, true]);
+        assert_eq!(wants(Restart::Transient), [false, true, true, true]);
+        assert_eq!(wants(Restart::Temporary), [false, false, false, false]);
     }
 }
