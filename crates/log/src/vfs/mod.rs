@@ -47,6 +47,9 @@ pub trait VfsFile: Send + Sync {
 
     fn write_all_vectored_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
 
+    /// A hint: the file is about to be synced, among others. Nothing is promised, and nothing fails that the sync would not.
+    fn start_writeback(&self) {}
+
     /// Makes content and length durable. The name is the directory's business.
     fn sync_data(&self) -> io::Result<()>;
 

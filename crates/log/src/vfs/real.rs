@@ -83,6 +83,13 @@ impl VfsFile for RealFile {
         Ok(())
     }
 
+    fn start_writeback(&self) {
+        // What goes wrong here, the sync that follows meets again and reports.
+        if let Err(error) = capek_writeback::start(&self.0) {
+            log::debug!("writing could not be begun early: {error}");
+        }
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }
