@@ -7,10 +7,12 @@ use super::round::{Mode, Operation, PendingFlushed, flushed};
 use super::{Completion, Journal, Outcome, Removal};
 use crate::error::DirFailed;
 use crate::log::{Log, WriteContext};
-use crate::vfs::OpenMode;
+use crate::vfs::{OpenMode, is_no_space};
 
 /// A buffer of this size is kept between rounds.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
+/// Logs whose pending bytes are written in one go.
+const PENDING_MAX: usize = 256;
 /// Files that are unlinked in one go.
 const REMOVALS_MAX: usize = 16;
 
@@ -57,7 +59,7 @@ impl Journal {
             }
             done.push(flushed(part));
         }
-        let context = WriteContext { round: self.round_number, now_ms };
+        let context = WriteContext { round: self.round_number, now_ms, may_defer: false };
         let operations = std::mem::take(&mut self.round.operations);
         let mut has_deleted = false;
         for operation in operations {
@@ -162,7 +164,28 @@ impl Journal {
     fn background_work(&mut self, now_ms: i64) -> io::Result<bool> {
         self.round.shrink(BUFFER_KEPT_BYTES);
         let removed = self.remove_due(now_ms, REMOVALS_MAX)?;
-        Ok(self.help_ring()? || removed > 0)
+        let written = match self.write_pending(PENDING_MAX) {
+            // The journal has it, and readers have it: it can wait until there is room.
+            Err(error) if is_no_space(&error) => 0,
+            other => other?,
+        };
+        Ok(self.help_ring()? || removed > 0 || written > 0)
+    }
+
+    /// Writes what up to so many logs have pending into their segments; returns how many logs it were.
+    pub(super) fn write_pending(&mut self, logs_max: usize) -> io::Result<usize> {
+        let mut written = 0;
+        while written < logs_max
+            && let Some(log) = self.pending.front().cloned()
+        {
+            log.write_pending()?;
+            if let Some(writer) = log.writer().as_mut() {
+                writer.is_listed_pending = false;
+            }
+            self.pending.pop_front();
+            written += 1;
+        }
+        Ok(written)
     }
 
     /// Unlinks up to so many files that are due; returns how many it were.
