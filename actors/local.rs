@@ -110,6 +110,9 @@ impl LocalClient {
         topic: &str,
         partition: PartitionIndex,
     ) -> Result<(actix::Addr<crate::partition::Partition>, Arc<crate::census::ActorEntry>), ErrorCode> {
+        if topics::is_internal(topic) {
+            return Err(ErrorCode::InvalidTopicException);
+        }
         let route = self.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let found = route.serving(partition)?;
         let leader = found.leader.clone().ok_or(ErrorCode::NotLeaderOrFollower)?;

@@ -1,0 +1,273 @@
+//! The shard: all groups of one partition of `__consumer_offsets`, and when something is due in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use capek_wire::codec::Str;
+use capek_wire::error_code::ErrorCode;
+
+use super::classic::{ClassicGroup, ClassicState};
+use super::{
+    Cx, Effects, GroupConfig, GroupMetadata, HeartbeatRequest, JoinAnswer, JoinRequest, LeaveRequest, Offsets, Record,
+    ReplyId, SyncAnswer, SyncRequest,
+};
+
+/// A group and what it has committed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Group {
+    pub kind: GroupKind,
+    pub offsets: Offsets,
+    /// Its place among the deadlines: never later than what is due in it.
+    scheduled_ms: Option<i64>,
+}
+
+/// Which protocol the group follows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GroupKind {
+    Classic(ClassicGroup),
+}
+
+impl Group {
+    fn classic(id: Str, now_ms: i64) -> Group {
+        let kind = GroupKind::Classic(ClassicGroup::new(id, now_ms));
+        Group { kind, offsets: Offsets::default(), scheduled_ms: None }
+    }
+
+    fn next_deadline_ms(&self) -> Option<i64> {
+        match &self.kind {
+            GroupKind::Classic(group) => group.next_deadline_ms(),
+        }
+    }
+}
+
+/// See the head of `group`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Coordinator {
+    pub(super) config: GroupConfig,
+    pub(super) groups: BTreeMap<Str, Group>,
+    deadlines: BTreeSet<(i64, Str)>,
+    /// None until the log is replayed.
+    pub(super) expiry_due_ms: Option<i64>,
+    /// Expiry goes through the groups in slices: it has come so far.
+    pub(super) expiry_after: Option<Str>,
+}
+
+impl Coordinator {
+    pub fn new(config: GroupConfig) -> Coordinator {
+        Coordinator {
+            config,
+            groups: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            expiry_due_ms: None,
+            expiry_after: None,
+        }
+    }
+
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn group(&self, group: &str) -> Option<&Group> {
+        self.groups.get(group)
+    }
+
+    /// Takes in a record: the only way in which what survives changes.
+    pub fn replay(&mut self, record: &Record) {
+        match record {
+            Record::OffsetCommit { group, topic, partition, value } => match value {
+                // Whoever commits without ever joining has a group, too.
+                Some(value) => {
+                    let found = match self.groups.get_mut(group) {
+                        Some(found) => found,
+                        None => {
+                            let id = group.detached();
+                            let made = Group::classic(id.clone(), value.commit_timestamp_ms);
+                            self.groups.entry(id).or_insert(made)
+                        }
+                    };
+                    found.offsets.set(topic, *partition, value);
+                }
+                None => {
+                    if let Some(found) = self.groups.get_mut(group) {
+                        found.offsets.remove(topic, *partition);
+                    }
+                }
+            },
+            Record::GroupMetadata { group, value: Some(value) } => self.replay_group(group, value),
+            Record::GroupMetadata { group, value: None } => self.remove(group),
+        }
+    }
+
+    fn replay_group(&mut self, id: &Str, value: &GroupMetadata) {
+        match self.groups.get_mut(id) {
+            Some(Group { kind: GroupKind::Classic(group), .. }) => group.replay(value),
+            None => {
+                let id = id.detached();
+                let kind = GroupKind::Classic(ClassicGroup::from_record(id.clone(), value));
+                self.groups.insert(id, Group { kind, offsets: Offsets::default(), scheduled_ms: None });
+            }
+        }
+    }
+
+    /// The log is replayed to its end: sessions and timers begin.
+    pub fn loaded(&mut self, now_ms: i64, effects: &mut Effects) {
+        self.expiry_due_ms = Some(now_ms.saturating_add(self.config.offsets_retention_check_interval_ms));
+        let ids: Vec<Str> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
+                GroupKind::Classic(group) => group.loaded(cx),
+            });
+        }
+    }
+
+    /// When [`Coordinator::tick`] has something to do.
+    pub fn next_deadline_ms(&self) -> Option<i64> {
+        let of_groups = self.deadlines.first().map(|(deadline_ms, _)| *deadline_ms);
+        of_groups.into_iter().chain(self.expiry_due_ms).min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now_ms: i64, effects: &mut Effects) {
+        while let Some((deadline_ms, id)) = self.deadlines.first().cloned() {
+            if deadline_ms > now_ms {
+                break;
+            }
+            self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
+                GroupKind::Classic(group) => group.tick(cx),
+            });
+            self.forget_if_unused(&id);
+        }
+        if self.expiry_due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
+            self.expire_offsets(now_ms, effects);
+        }
+    }
+
+    /// Lets `work` at a group, and sees to its deadlines.
+    pub(super) fn with_group<T>(
+        &mut self,
+        id: &Str,
+        now_ms: i64,
+        effects: &mut Effects,
+        work: impl FnOnce(&mut Group, &mut Cx<'_>) -> T,
+    ) -> Option<T> {
+        let group = self.groups.get_mut(id)?;
+        let done = work(group, &mut Cx { now_ms, config: &self.config, effects });
+        let deadline_ms = group.next_deadline_ms();
+        if group.scheduled_ms != deadline_ms {
+            let id = self.groups.get_key_value(id).map(|(id, _)| id.clone()).unwrap_or_default();
+            self.schedule(id, deadline_ms);
+        }
+        Some(done)
+    }
+
+    fn schedule(&mut self, id: Str, deadline_ms: Option<i64>) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if let Some(before_ms) = std::mem::replace(&mut group.scheduled_ms, deadline_ms) {
+            self.deadlines.remove(&(before_ms, id.clone()));
+        }
+        if let Some(deadline_ms) = deadline_ms {
+            self.deadlines.insert((deadline_ms, id));
+        }
+    }
+
+    /// Joins a group, which is made for its first member. Answered among the effects of this call or of a later one.
+    pub fn join(&mut self, now_ms: i64, request: JoinRequest, reply: ReplyId, effects: &mut Effects) {
+        let config = &self.config;
+        let refused = |error, member_id| (reply, JoinAnswer::refused(error, member_id));
+        if request.group.is_empty() {
+            return effects.joins.push(refused(ErrorCode::InvalidGroupId, request.member_id));
+        }
+        let session_timeouts_ms = config.session_timeout_min_ms..=config.session_timeout_max_ms;
+        if !session_timeouts_ms.contains(&request.session_timeout_ms) {
+            return effects.joins.push(refused(ErrorCode::InvalidSessionTimeout, request.member_id));
+        }
+        let id = request.group.clone();
+        if !self.groups.contains_key(&id) {
+            if !request.member_id.is_empty() {
+                return effects.joins.push(refused(ErrorCode::UnknownMemberId, request.member_id));
+            }
+            self.groups.insert(id.clone(), Group::classic(id.clone(), now_ms));
+        }
+        self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
+            GroupKind::Classic(group) => group.join(request, reply, cx),
+        });
+        self.forget_if_unused(&id);
+    }
+
+    /// Answered among the effects of this call or of a later one.
+    pub fn sync(&mut self, now_ms: i64, request: SyncRequest, reply: ReplyId, effects: &mut Effects) {
+        if request.group.is_empty() {
+            return effects.syncs.push((reply, SyncAnswer::refused(ErrorCode::InvalidGroupId)));
+        }
+        let id = request.group.clone();
+        let found = self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
+            GroupKind::Classic(group) => group.sync(request, reply, cx),
+        });
+        if found.is_none() {
+            effects.syncs.push((reply, SyncAnswer::refused(ErrorCode::UnknownMemberId)));
+        }
+    }
+
+    /// Changes nothing but the time until which the member is taken for alive.
+    pub fn heartbeat(&mut self, now_ms: i64, request: &HeartbeatRequest) -> ErrorCode {
+        if request.group.is_empty() {
+            return ErrorCode::InvalidGroupId;
+        }
+        match self.groups.get_mut(&request.group).map(|group| &mut group.kind) {
+            // What was due earlier is looked at then, and put off.
+            Some(GroupKind::Classic(group)) => group.heartbeat(request, now_ms),
+            None => ErrorCode::UnknownMemberId,
+        }
+    }
+
+    /// For each member its own error; an error for all when the group id is none.
+    pub fn leave(
+        &mut self,
+        now_ms: i64,
+        request: &LeaveRequest,
+        effects: &mut Effects,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        if request.group.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        let left = self.with_group(&request.group, now_ms, effects, |group, cx| match &mut group.kind {
+            GroupKind::Classic(group) => group.leave(&request.members, cx),
+        });
+        self.forget_if_unused(&request.group);
+        Ok(left.unwrap_or_else(|| vec![ErrorCode::UnknownMemberId; request.members.len()]))
+    }
+
+    /// Deletes a group that has no members, with all its offsets.
+    pub fn delete_group(&mut self, group: &Str, effects: &mut Effects) -> ErrorCode {
+        let Some(found) = self.groups.get(group) else { return ErrorCode::GroupIdNotFound };
+        match &found.kind {
+            GroupKind::Classic(classic) if classic.state() == ClassicState::Empty => {}
+            GroupKind::Classic(_) => return ErrorCode::NonEmptyGroup,
+        }
+        let offsets = found.offsets.iter().map(|(topic, partition, _)| (topic.clone(), partition));
+        for (topic, partition) in offsets.collect::<Vec<_>>() {
+            self.write(Record::OffsetCommit { group: group.clone(), topic, partition, value: None }, effects);
+        }
+        self.write(Record::GroupMetadata { group: group.clone(), value: None }, effects);
+        ErrorCode::None
+    }
+
+    pub(super) fn write(&mut self, record: Record, effects: &mut Effects) {
+        self.replay(&record);
+        effects.records.push(record);
+    }
+
+    fn remove(&mut self, group: &Str) {
+        self.schedule(group.clone(), None);
+        self.groups.remove(group);
+    }
+
+    /// Whoever asked to join and never came leaves no group behind.
+    fn forget_if_unused(&mut self, id: &Str) {
+        let is_unused = self.groups.get(id).is_some_and(|group| match &group.kind {
+            GroupKind::Classic(classic) => classic.is_unused() && group.offsets.is_empty(),
+        });
+        if is_unused {
+            self.remove(id);
+        }
+    }
+}
