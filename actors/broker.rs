@@ -21,6 +21,7 @@ use crate::budget::MemoryBudget;
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::controller::Controller;
+use crate::fetch_sessions::FetchSessions;
 use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
 use crate::listener::{Drain, Listener};
 use crate::meta_log::{MetaLog, MetaLogError};
@@ -45,6 +46,7 @@ pub struct BrokerShared {
     /// For what fetches hold until the client has taken it.
     pub fetch_budget: MemoryBudget,
     pub fetch_bytes_max: usize,
+    pub fetch_sessions: FetchSessions,
     pub producer_ids: crate::producer_ids::ProducerIds,
 }
 
@@ -237,6 +239,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         request_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
         fetch_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
         fetch_bytes_max: config.fetch_bytes_max,
+        fetch_sessions: FetchSessions::new(config.fetch_sessions_max),
         producer_ids: Default::default(),
         config: config.clone(),
     });

@@ -26,6 +26,7 @@ mod clock;
 pub mod config;
 pub mod connection;
 pub mod controller;
+pub mod fetch_sessions;
 pub mod http;
 pub mod journal;
 pub mod listener;

@@ -41,6 +41,7 @@ mod describe_configs;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
+mod fetch_session;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod leader;

@@ -11,6 +11,7 @@ mod support;
 mod clients;
 mod crash;
 mod disk;
+mod fetch_sessions;
 mod front_door;
 mod hostile;
 mod http;
