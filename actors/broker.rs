@@ -21,6 +21,7 @@ use crate::budget::MemoryBudget;
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::controller::Controller;
+use crate::features;
 use crate::fetch_sessions::FetchSessions;
 use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
 use crate::listener::{Drain, Listener};
@@ -380,6 +381,9 @@ fn register(
         previous_is_gone: true, // the lock of the data directory says so
     });
     change(&mut meta_log, &mut image, &mut delta, &command)?;
+    for command in features::undecided(&image) {
+        change(&mut meta_log, &mut image, &mut delta, &command)?;
+    }
     if !was_clean {
         let bumped = bumped_async_partitions(config, &image);
         meta_log.append(&bumped)?;

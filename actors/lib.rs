@@ -26,6 +26,7 @@ mod clock;
 pub mod config;
 pub mod connection;
 pub mod controller;
+mod features;
 pub mod fetch_sessions;
 pub mod http;
 pub mod journal;

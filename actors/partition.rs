@@ -54,6 +54,13 @@ pub struct AdvanceLogStart {
     pub reply: tokio::sync::oneshot::Sender<Result<Offset, ErrorCode>>,
 }
 
+/// Which producers does the partition remember? Answered once they are read from the log.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DescribeProducers {
+    pub reply: tokio::sync::oneshot::Sender<Vec<ProducerBatch>>,
+}
+
 /// The journal has finished something for this partition.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -96,6 +103,7 @@ pub struct Partition {
     parked: VecDeque<Option<ParkedReply>>,
     first_parked: u64,
     log_start_waits: VecDeque<LogStartWait>,
+    describe_waits: Vec<DescribeProducers>,
     effects: Vec<Effect>,
     exit: ExitSignal<PartitionKey>,
 }
@@ -122,6 +130,7 @@ impl Partition {
             parked: VecDeque::new(),
             first_parked: 0,
             log_start_waits: VecDeque::new(),
+            describe_waits: Vec::new(),
             effects: Vec::new(),
             exit: start.exit,
         }
@@ -309,6 +318,10 @@ impl Partition {
             producers,
         });
         self.shared.advance_high_watermark(leader.high_watermark());
+        for wait in std::mem::take(&mut self.describe_waits) {
+            // The caller may have given up waiting.
+            let _ = wait.reply.send(leader.producers().collect());
+        }
         self.leader = Some(leader);
         self.append_gathered();
     }
@@ -448,6 +461,22 @@ impl Handler<AdvanceLogStart> for Partition {
                 self.log_start_waits.push_back(LogStartWait { offset: log_start, reply: advance.reply });
                 self.journal.submit(Entry::LogStart { log: self.shared.log.clone(), offset: log_start });
             }
+        }
+    }
+}
+
+impl Handler<DescribeProducers> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, describe: DescribeProducers, context: &mut Self::Context) {
+        if let Some(leader) = &self.leader {
+            // The caller may have given up waiting.
+            let _ = describe.reply.send(leader.producers().collect());
+            return;
+        }
+        self.describe_waits.push(describe);
+        if !self.is_loading {
+            self.load_producers(context);
         }
     }
 }
