@@ -23,6 +23,8 @@ use crate::config::{BrokerConfig, ListenerConfig};
 use crate::controller::Controller;
 use crate::coordinator_manager::{CoordinatorManager, CoordinatorManagerStart, StopCoordinators};
 use crate::coordinator_routes::CoordinatorRoutes;
+use crate::features;
+use crate::fetch_sessions::FetchSessions;
 use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
 use crate::listener::{Drain, Listener};
 use crate::meta_log::{MetaLog, MetaLogError};
@@ -48,6 +50,7 @@ pub struct BrokerShared {
     /// For what fetches hold until the client has taken it.
     pub fetch_budget: MemoryBudget,
     pub fetch_bytes_max: usize,
+    pub fetch_sessions: FetchSessions,
     pub producer_ids: crate::producer_ids::ProducerIds,
 }
 
@@ -257,6 +260,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         request_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
         fetch_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
         fetch_bytes_max: config.fetch_bytes_max,
+        fetch_sessions: FetchSessions::new(config.fetch_sessions_max),
         producer_ids: Default::default(),
         config: config.clone(),
     });
@@ -399,6 +403,9 @@ fn register(
         previous_is_gone: true, // the lock of the data directory says so
     });
     change(&mut meta_log, &mut image, &mut delta, &command)?;
+    for command in features::undecided(&image) {
+        change(&mut meta_log, &mut image, &mut delta, &command)?;
+    }
     if !was_clean {
         let bumped = bumped_async_partitions(config, &image);
         meta_log.append(&bumped)?;

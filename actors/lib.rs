@@ -31,6 +31,8 @@ pub mod connection;
 pub mod controller;
 pub mod coordinator_manager;
 pub mod coordinator_routes;
+mod features;
+pub mod fetch_sessions;
 pub mod group_coordinator;
 mod group_loader;
 pub mod group_log;

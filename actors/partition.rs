@@ -61,6 +61,13 @@ pub struct LogEnd {
     pub reply: tokio::sync::oneshot::Sender<Offset>,
 }
 
+/// Which producers does the partition remember? Answered once they are read from the log.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DescribeProducers {
+    pub reply: tokio::sync::oneshot::Sender<Vec<ProducerBatch>>,
+}
+
 /// The journal has finished something for this partition.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -104,6 +111,7 @@ pub struct Partition {
     first_parked: u64,
     log_start_waits: VecDeque<LogStartWait>,
     log_end_waits: Vec<tokio::sync::oneshot::Sender<Offset>>,
+    describe_waits: Vec<DescribeProducers>,
     effects: Vec<Effect>,
     exit: ExitSignal<PartitionKey>,
 }
@@ -131,6 +139,7 @@ impl Partition {
             first_parked: 0,
             log_start_waits: VecDeque::new(),
             log_end_waits: Vec::new(),
+            describe_waits: Vec::new(),
             effects: Vec::new(),
             exit: start.exit,
         }
@@ -318,6 +327,10 @@ impl Partition {
             producers,
         });
         self.shared.advance_high_watermark(leader.high_watermark());
+        for wait in std::mem::take(&mut self.describe_waits) {
+            // The caller may have given up waiting.
+            let _ = wait.reply.send(leader.producers().collect());
+        }
         self.leader = Some(leader);
         self.append_gathered();
         self.answer_log_ends();
@@ -480,6 +493,22 @@ impl Handler<LogEnd> for Partition {
 
     fn handle(&mut self, asked: LogEnd, _: &mut Self::Context) {
         self.log_end_waits.push(asked.reply);
+    }
+}
+
+impl Handler<DescribeProducers> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, describe: DescribeProducers, context: &mut Self::Context) {
+        if let Some(leader) = &self.leader {
+            // The caller may have given up waiting.
+            let _ = describe.reply.send(leader.producers().collect());
+            return;
+        }
+        self.describe_waits.push(describe);
+        if !self.is_loading {
+            self.load_producers(context);
+        }
     }
 }
 

@@ -429,7 +429,7 @@ impl Handler<ReplicaFailed> for ReplicaManager {
         error!("{} is offline: {}", failed.partition, failed.reason);
         if let Some(child) = self.children.get(&(failed.partition.topic_id, failed.partition.partition)) {
             publish_route(&self.routes, child, true);
-            child.shared.wake_waiters();
+            child.shared.set_offline();
         }
     }
 }

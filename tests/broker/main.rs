@@ -8,9 +8,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod clients;
 mod crash;
 mod disk;
+mod fetch_sessions;
 mod front_door;
 mod hostile;
 mod http;

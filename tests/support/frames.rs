@@ -81,6 +81,10 @@ impl Answer {
         self.at += length;
         text
     }
+    /// What was not read yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
     pub fn bytes(&mut self) -> Vec<u8> {
         let length = self.i32().max(0) as usize;
         let bytes = self.bytes[self.at..self.at + length].to_vec();
