@@ -426,7 +426,11 @@ impl Handler<RoundDone> for Partition {
                 }
                 self.shared.wake_waiters();
             }
-            Outcome::Truncated | Outcome::Deleted | Outcome::Drained { .. } => {}
+            Outcome::Truncated
+            | Outcome::Deleted
+            | Outcome::Swapped
+            | Outcome::SwapRefused
+            | Outcome::Drained { .. } => {}
         }
     }
 }

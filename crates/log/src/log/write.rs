@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     pub failed: Option<(u32, AppendError)>,
     /// The last round that cut this log. Until a recovery point is later, replay may cut it again.
     pub cut_sequence: u64,
+    /// The last round that holds a `Flushed` of this log: replay compares it with the files.
+    pub flushed_sequence: u64,
     /// Where in the round that is being gathered this log's appends are.
     pub part: Option<(u64, usize)>,
     /// The round that holds an operation on this log: what follows waits for the next.
@@ -374,7 +376,7 @@ impl Log {
             .min(view.segments.len().saturating_sub(1));
         let mut paths = Vec::new();
         for segment in &view.segments[..gone] {
-            self.rename_for_removal(segment.base_offset, &mut paths)?;
+            self.rename_for_removal(segment.base_offset, &segment::EXTENSIONS, &mut paths)?;
         }
         if gone > 0 {
             let first = view.segments[gone].base_offset;
@@ -388,8 +390,13 @@ impl Log {
     }
 
     /// Kafka's way: `.deleted` behind each name, so that a log that begins anew at this offset is not confused with it.
-    fn rename_for_removal(&self, base_offset: i64, paths: &mut Vec<std::path::PathBuf>) -> io::Result<()> {
-        for extension in std::iter::once("log").chain(segment::SIDE_EXTENSIONS) {
+    pub(super) fn rename_for_removal(
+        &self,
+        base_offset: i64,
+        extensions: &[&str],
+        paths: &mut Vec<std::path::PathBuf>,
+    ) -> io::Result<()> {
+        for extension in extensions {
             let from = self.directory.join(file_name(base_offset, extension));
             let to = self.directory.join(file_name(base_offset, extension) + ".deleted");
             match self.vfs.rename(&from, &to) {
