@@ -8,6 +8,7 @@
 //! ├── ReplicaManager      permanent ── one_for_one, 3 restarts in 30 s each
 //! │     └── Partition       (orders-0, leader epoch 0)    transient: panic -> reopen the log, same epoch
 //! ├── Retention           permanent   moves log starts
+//! ├── LogCleaner          permanent ── CleanerThread(#0) …   transient: panic -> the log that it cleaned is left alone
 //! ├── Listener(name)      permanent ── Connection(#1) …   temporary: the client reconnects
 //! └── Http                permanent ── StreamSession(#1) …    temporary
 //! ```
@@ -15,13 +16,15 @@
 //! Arbiters: `control` has the managers and carries no data; `data-0…n` have Listeners, Connections and Partitions.
 //!
 //! In reading order: [`supervision`], [`broker`], [`listener`], [`connection`], [`requests`], [`routes`], [`partition`],
-//! [`journal`], [`replica_manager`], [`controller`], [`metadata_publisher`], [`retention`].
+//! [`journal`], [`replica_manager`], [`controller`], [`metadata_publisher`], [`retention`], [`log_cleaner`].
 
 #![forbid(unsafe_code)]
 
 pub mod broker;
 pub mod budget;
 pub mod census;
+pub mod cleaner_thread;
+pub mod cleaning;
 mod clock;
 pub mod config;
 pub mod connection;
@@ -30,6 +33,7 @@ pub mod http;
 pub mod journal;
 pub mod listener;
 pub mod local;
+pub mod log_cleaner;
 mod meta_log;
 pub mod metadata_publisher;
 pub mod metrics;
@@ -46,4 +50,5 @@ pub mod stream_cursors;
 mod stream_records;
 pub mod stream_session;
 pub mod supervision;
+mod throttle;
 pub mod topics;

@@ -96,6 +96,8 @@ pub struct Partition {
     parked: VecDeque<Option<ParkedReply>>,
     first_parked: u64,
     log_start_waits: VecDeque<LogStartWait>,
+    /// When idle producers are forgotten again.
+    expire_producers_at_ms: i64,
     effects: Vec<Effect>,
     exit: ExitSignal<PartitionKey>,
 }
@@ -122,6 +124,7 @@ impl Partition {
             parked: VecDeque::new(),
             first_parked: 0,
             log_start_waits: VecDeque::new(),
+            expire_producers_at_ms: 0,
             effects: Vec::new(),
             exit: start.exit,
         }
@@ -134,6 +137,7 @@ impl Partition {
         self.entry.mailbox.fetch_sub(gathered.len() as i64, Ordering::Relaxed);
         let config = self.shared.config();
         let now_ms = now_ms();
+        self.expire_producers(&mut leader, config.producer_id_expiration_ms, now_ms);
         let mut entry = RoundEntry::with_capacity(gathered.len());
         for append in gathered {
             let context = AdmitContext {
@@ -158,6 +162,14 @@ impl Partition {
         }
         self.leader = Some(leader);
         self.entry.parked.store(self.parked.len() as u64, Ordering::Relaxed);
+    }
+
+    fn expire_producers(&mut self, leader: &mut Leader, expiration_ms: i64, now_ms: i64) {
+        if now_ms >= self.expire_producers_at_ms {
+            self.expire_producers_at_ms = now_ms.saturating_add(PRODUCER_CHECK_MS.min(expiration_ms));
+            leader.set_producer_expiration_ms(expiration_ms);
+            leader.expire_producers(now_ms);
+        }
     }
 
     /// Refuses a batch, or gives it its place in the log and parks its reply.
@@ -325,6 +337,9 @@ fn producer_batch(batch: capek_log::ProducerBatch) -> ProducerBatch {
         timestamp_ms: batch.timestamp_ms,
     }
 }
+
+/// Kafka's `producer.id.expiration.check.interval.ms`.
+const PRODUCER_CHECK_MS: i64 = 10 * 60 * 1000;
 
 /// How far a batch may inflate while its records are looked at, which happens in compacted topics and for refusals only.
 const INFLATED_BYTES_MAX: usize = 16 << 20;

@@ -397,3 +397,32 @@ fn content_below(log: &Log, end_offset: i64) -> Vec<u8> {
         other => panic!("{other:?}"),
     }
 }
+
+/// What went past the journal is compared with its segment by replay: recovery points must be behind that first.
+#[test]
+fn a_range_that_went_past_the_journal_can_be_compacted() {
+    let sim = SimVfs::new(1);
+    let mut world = world_of(Arc::new(sim.clone()), &[]);
+    let batches: Vec<_> = (0..20).map(|offset| keyed(offset, "a", 400)).collect();
+    world.driver.push(append(&world.log, 0, batches));
+    // One round only: that it was synced is in the journal with the next.
+    assert!(world.driver.journal.write(&mut world.driver.queue, 0, &mut world.driver.done).unwrap());
+    world.driver.journal.sync(0, &mut world.driver.done).unwrap();
+    assert!(world.driver.journal.wants_round());
+    world.driver.journal.checkpoint_soon().unwrap();
+    for _ in 0..100 {
+        world.driver.journal.background(0).unwrap();
+    }
+    world.driver.run().unwrap();
+    clean_all(&mut world.driver, &world.log, clean_options(0)).unwrap();
+    let compacted = content(&world.log);
+    assert!(record_offsets(&compacted).len() < 10);
+    world.reopen_after(&sim);
+    assert_eq!(content(&world.log), compacted);
+}
+
+fn keyed(offset: i64, key: &str, value_bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(1000 + offset, Some(key.as_bytes()), Some(&vec![7; value_bytes]), &[]);
+    place(builder.build().unwrap(), offset, 0)
+}

@@ -19,8 +19,6 @@ use crate::vfs::{OpenMode, is_no_space, remove_file_if_there};
 
 /// Positions in the offset index are 32 bits wide, and Kafka's tools read them as signed.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-/// Kafka's default of `producer.id.expiration.ms`.
-const PRODUCER_EXPIRATION_MS: i64 = 24 * 3_600_000;
 
 /// The journal's own state of a log that is open.
 #[derive(Default)]
@@ -238,7 +236,7 @@ impl Log {
     /// Closes a segment and begins the next at `base_offset`. Nothing is synced: replay makes the files again if it must.
     fn roll(&self, writer: &mut Writer, closed: &Segment, base_offset: i64, context: WriteContext) -> io::Result<()> {
         closed.write_indexes(&*self.vfs)?;
-        lock(&self.producers).expire(context.now_ms - PRODUCER_EXPIRATION_MS);
+        lock(&self.producers).expire(context.now_ms.saturating_sub(self.config().producer_expiration_ms));
         self.write_snapshot(base_offset)?;
         self.write_epochs(writer)?;
         self.add_segment(writer, base_offset, context);
