@@ -112,6 +112,8 @@ pub struct Partition {
     log_start_waits: VecDeque<LogStartWait>,
     log_end_waits: Vec<tokio::sync::oneshot::Sender<Offset>>,
     describe_waits: Vec<DescribeProducers>,
+    /// When idle producers are forgotten again.
+    expire_producers_at_ms: i64,
     effects: Vec<Effect>,
     exit: ExitSignal<PartitionKey>,
 }
@@ -140,6 +142,7 @@ impl Partition {
             log_start_waits: VecDeque::new(),
             log_end_waits: Vec::new(),
             describe_waits: Vec::new(),
+            expire_producers_at_ms: 0,
             effects: Vec::new(),
             exit: start.exit,
         }
@@ -152,6 +155,7 @@ impl Partition {
         self.entry.mailbox.fetch_sub(gathered.len() as i64, Ordering::Relaxed);
         let config = self.shared.config();
         let now_ms = now_ms();
+        self.expire_producers(&mut leader, config.producer_id_expiration_ms, now_ms);
         let mut entry = RoundEntry::with_capacity(gathered.len());
         for append in gathered {
             let context = AdmitContext {
@@ -176,6 +180,14 @@ impl Partition {
         }
         self.leader = Some(leader);
         self.entry.parked.store(self.parked.len() as u64, Ordering::Relaxed);
+    }
+
+    fn expire_producers(&mut self, leader: &mut Leader, expiration_ms: i64, now_ms: i64) {
+        if now_ms >= self.expire_producers_at_ms {
+            self.expire_producers_at_ms = now_ms.saturating_add(PRODUCER_CHECK_MS.min(expiration_ms));
+            leader.set_producer_expiration_ms(expiration_ms);
+            leader.expire_producers(now_ms);
+        }
     }
 
     /// Refuses a batch, or gives it its place in the log and parks its reply.
@@ -361,6 +373,9 @@ fn producer_batch(batch: capek_log::ProducerBatch) -> ProducerBatch {
     }
 }
 
+/// Kafka's `producer.id.expiration.check.interval.ms`.
+const PRODUCER_CHECK_MS: i64 = 10 * 60 * 1000;
+
 /// How far a batch may inflate while its records are looked at, which happens in compacted topics and for refusals only.
 const INFLATED_BYTES_MAX: usize = 16 << 20;
 
@@ -462,7 +477,11 @@ impl Handler<RoundDone> for Partition {
                 }
                 self.shared.wake_waiters();
             }
-            Outcome::Truncated | Outcome::Deleted | Outcome::Drained { .. } => {}
+            Outcome::Truncated
+            | Outcome::Deleted
+            | Outcome::Swapped
+            | Outcome::SwapRefused
+            | Outcome::Drained { .. } => {}
         }
     }
 }
