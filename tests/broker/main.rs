@@ -12,6 +12,7 @@ mod clients;
 mod crash;
 mod disk;
 mod front_door;
+mod groups;
 mod hostile;
 mod http;
 mod protocol;
