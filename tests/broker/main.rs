@@ -11,6 +11,7 @@ mod support;
 mod clients;
 mod crash;
 mod disk;
+mod examples;
 mod front_door;
 mod groups;
 mod hostile;
