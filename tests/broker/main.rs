@@ -9,6 +9,7 @@
 mod support;
 
 mod clients;
+mod coordinators;
 mod crash;
 mod disk;
 mod front_door;
