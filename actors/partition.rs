@@ -435,6 +435,11 @@ impl Actor for Partition {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.entry.begin(self.incarnation, Some(context.address().recipient()));
+        // What an earlier incarnation had under way is synced by now: readers need not wait for the next append to see it.
+        let end_offset = self.shared.log.end_offset();
+        if self.shared.high_watermark() < end_offset {
+            self.shared.advance_high_watermark(end_offset);
+        }
         context.spawn(Gather);
     }
 }
