@@ -1,7 +1,6 @@
 //! Which GroupCoordinator has which groups: a table that requests read without a lock and without asking an actor.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use actix::Addr;
 use arc_swap::ArcSwap;
@@ -66,10 +65,7 @@ impl CoordinatorRoutes {
 
 fn of_route(route: &ShardRoute) -> Result<Shard, ErrorCode> {
     match route {
-        ShardRoute::Here(shard) => {
-            shard.entry.mailbox.fetch_add(1, Ordering::Relaxed);
-            Ok(shard.clone())
-        }
+        ShardRoute::Here(shard) => Ok(shard.clone()),
         ShardRoute::NotHere => Err(ErrorCode::NotCoordinator),
         ShardRoute::Restarting => Err(ErrorCode::CoordinatorLoadInProgress),
         ShardRoute::Offline => Err(ErrorCode::CoordinatorNotAvailable),

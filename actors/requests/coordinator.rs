@@ -1,5 +1,7 @@
 //! Where a request finds the coordinator of a group, and how it asks.
 
+use std::sync::atomic::Ordering;
+
 use actix::Handler;
 use capek_state::cluster::Image;
 use capek_state::group::OFFSETS_TOPIC;
@@ -66,6 +68,7 @@ where
     Answer: Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
+    shard.entry.mailbox.fetch_add(1, Ordering::Relaxed);
     shard.addr.do_send(Ask { request, reply });
     answer
 }
