@@ -21,7 +21,7 @@ use capek_state::Refusal;
 use capek_state::config::TimestampType;
 use capek_state::partition::{
     AdmitContext, Admitted, Effect, Leader, LeaderStart, ProducerBatch, RecordsRefused, ReplyId, Trim, check_bytes,
-    check_keys, timestamp_errors,
+    check_keys, check_timestamps, convert, timestamp_errors,
 };
 use capek_wire::batch;
 use capek_wire::error_code::ErrorCode;
@@ -198,6 +198,11 @@ impl Partition {
                 check_keys(Bytes::copy_from_slice(batch), INFLATED_BYTES_MAX, &self.shared.key)
                     .map_err(records_refused)?;
             }
+            if context.config.timestamp_before_max_ms != i64::MAX {
+                check_timestamps(Bytes::copy_from_slice(batch), INFLATED_BYTES_MAX, context)
+                    .map_err(records_refused)?;
+            }
+            let converted = convert(&header, batch, INFLATED_BYTES_MAX, context).map_err(refused)?;
             let admitted = leader.admit(&header, context).map_err(|refusal| {
                 let mut answer = refused(refusal);
                 if answer.error == ErrorCode::InvalidTimestamp {
@@ -205,7 +210,7 @@ impl Partition {
                 }
                 answer
             })?;
-            Ok((header, admitted))
+            Ok((header, converted, admitted))
         });
         let admitted = match checked {
             Ok(admitted) => admitted,
@@ -216,11 +221,14 @@ impl Partition {
         };
         append.reply.handed_to_journal();
         match admitted {
-            (_, Admitted::Duplicate { base_offset, end_offset, log_append_time_ms }) => {
+            (_, _, Admitted::Duplicate { base_offset, end_offset, log_append_time_ms }) => {
                 let parked = ParkedReply { base_offset, log_append_time_ms, reply: append.reply };
                 self.park(leader, parked, end_offset);
             }
-            (header, Admitted::Append { base_offset, end_offset }) => {
+            (header, converted, Admitted::Append { base_offset, end_offset }) => {
+                if let Some(converted) = converted {
+                    append.batch = BytesMut::from(&converted[..]);
+                }
                 batch::patch(&mut append.batch, base_offset, leader.epoch());
                 let mut log_append_time_ms = -1;
                 if context.config.message_timestamp_type == TimestampType::LogAppendTime {
@@ -376,7 +384,8 @@ fn producer_batch(batch: capek_log::ProducerBatch) -> ProducerBatch {
 /// Kafka's `producer.id.expiration.check.interval.ms`.
 const PRODUCER_CHECK_MS: i64 = 10 * 60 * 1000;
 
-/// How far a batch may inflate while its records are looked at, which happens in compacted topics and for refusals only.
+/// How far a batch may inflate while its records are looked at, which happens only for refusals and in topics that are
+/// compacted, have a codec of their own, or say how old a record may be.
 const INFLATED_BYTES_MAX: usize = 16 << 20;
 
 fn records_refused(refused_records: RecordsRefused) -> PartitionAnswer {

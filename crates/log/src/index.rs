@@ -174,11 +174,11 @@ fn last_where<const BYTES: usize>(
     Ok(found)
 }
 
-/// As [`MemoryIndex::floor`], in a file.
-pub(crate) fn floor_in_file(file: &dyn VfsFile, relative_offset: u32) -> io::Result<u64> {
+/// As [`MemoryIndex::floor`], in a file: the entry that says it.
+pub(crate) fn floor_in_file(file: &dyn VfsFile, relative_offset: u32) -> io::Result<Option<OffsetEntry>> {
     let is_before = |entry: &[u8]| parse_offset_entry(entry).relative_offset <= relative_offset;
     let found = last_where::<OFFSET_ENTRY_BYTES>(file, is_before)?;
-    Ok(found.map_or(0, |entry| u64::from(parse_offset_entry(&entry).position)))
+    Ok(found.map(|entry| parse_offset_entry(&entry)))
 }
 
 /// As [`MemoryIndex::floor_by_time`], in a file.

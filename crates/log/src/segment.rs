@@ -7,13 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use capek_wire::BatchHeader;
+use capek_wire::batch::HEADER_BYTES;
+
 use crate::compaction::Cleaned;
 use crate::file_cache::{FileCache, FileSlot};
 use crate::header_guard::{self, GuardEntry};
-use crate::index::{self, Largest, MemoryIndex, TIME_ENTRY_BYTES};
+use crate::index::{self, Largest, MemoryIndex, OffsetEntry, TIME_ENTRY_BYTES};
 use crate::pending::{PENDING_BYTES_MAX, Pending, Snapshot};
 use crate::scan::{Depth, Scanner, Step};
 use crate::vfs::{OpenMode, ReadAt, Vfs, VfsFile, write_file};
+
+/// Kafka's default of `index.interval.bytes`, for an index that is made anew.
+const HEALED_INTERVAL_BYTES: u32 = 4096;
 
 /// The files that belong to a segment.
 pub(crate) const EXTENSIONS: [&str; 6] = ["log", "index", "timeindex", "txnindex", "snapshot", "headercrc"];
@@ -39,7 +45,7 @@ pub(crate) struct Segment {
     next_offset: AtomicI64,
     /// What is in the journal but not in the file. Only the active segment has any.
     pending: Pending,
-    /// There while the segment is active.
+    /// There while the segment is active, and where a closed one's files are not to be trusted.
     memory: Mutex<Option<MemoryIndex>>,
     /// Over the batch headers, of a segment that was closed while it was written.
     closed_headers_crc: AtomicU32,
@@ -261,11 +267,37 @@ impl Segment {
         if !may_block {
             return Ok(None);
         }
-        match files.get(&self.index, OpenMode::Read) {
-            Ok(file) => index::floor_in_file(&*file, relative).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(0)),
-            Err(error) => Err(error),
+        let entry = match files.get(&self.index, OpenMode::Read) {
+            Ok(file) => index::floor_in_file(&*file, relative)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.heal(files, relative).map(Some),
+            Err(error) => return Err(error),
+        };
+        match entry {
+            None => Ok(Some(0)),
+            Some(entry) if self.is_true(files, entry)? => Ok(Some(u64::from(entry.position))),
+            Some(_) => self.heal(files, relative).map(Some),
         }
+    }
+
+    /// Whether the batch that an index entry speaks of is where it says.
+    fn is_true(&self, files: &FileCache, entry: OffsetEntry) -> io::Result<bool> {
+        let position = u64::from(entry.position);
+        if position >= self.size_bytes() {
+            return Ok(false);
+        }
+        let header = self.log_file(files, OpenMode::Write)?.read_at(position, HEADER_BYTES)?;
+        let last_offset = self.base_offset + i64::from(entry.relative_offset);
+        Ok(BatchHeader::parse(&header).is_ok_and(|header| header.last_offset() == last_offset))
+    }
+
+    /// The index file of a closed segment is missing or not true: from now on there is one in memory. The position that it
+    /// has for a relative offset.
+    fn heal(&self, files: &FileCache, relative_offset: u32) -> io::Result<u64> {
+        ::log::warn!("{} is missing or damaged: it is made anew in memory", self.index.path().display());
+        let memory = self.rebuild(files, HEALED_INTERVAL_BYTES)?;
+        let position = memory.floor(relative_offset);
+        *self.memory() = Some(memory);
+        Ok(position)
     }
 
     /// A position at or before the first batch with this timestamp or a later one.
@@ -276,7 +308,10 @@ impl Segment {
         }
         let relative = match files.get(&self.time, OpenMode::Read) {
             Ok(file) => index::floor_by_time_in_file(&*file, timestamp)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.heal(files, 0)?;
+                return self.floor_position_by_time(files, timestamp);
+            }
             Err(error) => return Err(error),
         };
         let position = self.floor_position(files, self.base_offset + i64::from(relative), true)?;
@@ -299,14 +334,23 @@ impl Segment {
     fn load_largest(&self, files: &FileCache) -> io::Result<Option<Largest>> {
         let file = match files.get(&self.time, OpenMode::Read) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self.rebuild(files, 4096)?.largest),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.heal_largest(files),
             Err(error) => return Err(error),
         };
-        let count = file.len()? / TIME_ENTRY_BYTES as u64;
+        let length = file.len()?;
+        let count = length / TIME_ENTRY_BYTES as u64;
         let Some(last) = count.checked_sub(1) else { return Ok(None) };
         let entry = index::parse_time_entry(&file.read_at(last * TIME_ENTRY_BYTES as u64, TIME_ENTRY_BYTES)?);
         let offset = self.base_offset + i64::from(entry.relative_offset);
+        if !length.is_multiple_of(TIME_ENTRY_BYTES as u64) || offset >= self.next_offset() {
+            return self.heal_largest(files);
+        }
         Ok(Some(Largest { timestamp: entry.timestamp, offset }))
+    }
+
+    fn heal_largest(&self, files: &FileCache) -> io::Result<Option<Largest>> {
+        self.heal(files, 0)?;
+        Ok(self.memory().as_ref().and_then(|memory| memory.largest))
     }
 
     /// Indexes made anew from the headers of the batches.

@@ -23,13 +23,13 @@ static TOPIC: &[ConfigDef] = &[
     list("cleanup.policy", "delete", "What becomes of old segments: `delete` drops them by age and size, `compact` keeps the last value of each key; both can be named.")
         .valid(Valid::ListOf(CLEANUP_POLICIES)).synonyms(&["log.cleanup.policy"]).cluster_wide().honoured(),
     int("compression.gzip.level", "-1", "Level for gzip when the broker compresses.")
-        .valid(Valid::GzipLevel).synonyms(&["compression.gzip.level"]).cluster_wide(),
+        .valid(Valid::GzipLevel).synonyms(&["compression.gzip.level"]).cluster_wide().honoured(),
     int("compression.lz4.level", "9", "Level for lz4 when the broker compresses.")
         .valid(Valid::Between(1, 17)).synonyms(&["compression.lz4.level"]).cluster_wide(),
     string("compression.type", "producer", "The codec in which batches are stored; `producer` keeps them as they come.")
-        .one_of(CODECS).synonyms(&["compression.type"]).cluster_wide(),
+        .one_of(CODECS).synonyms(&["compression.type"]).cluster_wide().honoured(),
     int("compression.zstd.level", "3", "Level for zstd when the broker compresses.")
-        .valid(Valid::Between(-131_072, 22)).synonyms(&["compression.zstd.level"]).cluster_wide(),
+        .valid(Valid::Between(-131_072, 22)).synonyms(&["compression.zstd.level"]).cluster_wide().honoured(),
     long("delete.retention.ms", "86400000", "How long a compacted topic keeps the tombstone of a deleted key, for consumers that read from the start.")
         .at_least(0).synonyms(&["log.cleaner.delete.retention.ms"]).cluster_wide().honoured(),
     long("file.delete.delay.ms", "60000", "How long the file of a dropped segment stays before it is unlinked.")

@@ -50,6 +50,8 @@ pub struct TopicConfig {
     pub min_insync_replicas_is_set: bool,
     /// None: as the producer sent it.
     pub compression_type: Option<Codec>,
+    pub compression_gzip_level: i32,
+    pub compression_zstd_level: i32,
     pub message_timestamp_type: TimestampType,
     pub timestamp_before_max_ms: i64,
     pub timestamp_after_max_ms: i64,
@@ -89,6 +91,8 @@ impl TopicConfig {
             min_insync_replicas: settings.int("min.insync.replicas"),
             min_insync_replicas_is_set: settings.explicit("min.insync.replicas").is_some(),
             compression_type: codec(&settings.text("compression.type")),
+            compression_gzip_level: settings.int("compression.gzip.level"),
+            compression_zstd_level: settings.int("compression.zstd.level"),
             message_timestamp_type: match settings.text("message.timestamp.type").as_str() {
                 "LogAppendTime" => TimestampType::LogAppendTime,
                 _ => TimestampType::CreateTime,

@@ -82,7 +82,11 @@ pub fn check_before_checksum(header: &BatchHeader, context: &AdmitContext<'_>) -
             header.base_offset
         )));
     }
-    let size_bytes = header.size_bytes();
+    check_size(header.size_bytes(), context)
+}
+
+/// Is a batch of this size one that the topic takes?
+pub(super) fn check_size(size_bytes: usize, context: &AdmitContext<'_>) -> Result<(), Refusal> {
     if size_bytes as i64 > i64::from(context.config.max_message_bytes) {
         return Err(Refusal::new(
             ErrorCode::MessageTooLarge,
@@ -147,12 +151,13 @@ fn check_timestamps(header: &BatchHeader, context: &AdmitContext<'_>) -> Result<
     }
     let bounds = TimestampBounds::of(context);
     if !bounds.allow(header.base_timestamp) || !bounds.allow(header.max_timestamp) {
-        return Err(Refusal::new(
-            ErrorCode::InvalidTimestamp,
-            "One or more records have been rejected due to invalid timestamp",
-        ));
+        return Err(invalid_timestamp());
     }
     Ok(())
+}
+
+pub(super) fn invalid_timestamp() -> Refusal {
+    Refusal::new(ErrorCode::InvalidTimestamp, "One or more records have been rejected due to invalid timestamp")
 }
 
 /// How far the clock of a producer may be from ours; both ends are inside.

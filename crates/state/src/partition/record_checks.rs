@@ -8,8 +8,9 @@ use std::fmt;
 use bytes::Bytes;
 use capek_wire::batch::{BatchError, records};
 
-use super::admit::{AdmitContext, TimestampBounds, invalid_record};
+use super::admit::{AdmitContext, TimestampBounds, invalid_record, invalid_timestamp};
 use crate::Refusal;
+use crate::config::TimestampType;
 
 /// What is wrong with one record of a batch, by its place from 0 on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,24 @@ fn keyless(
         }
     }
     Ok(record_errors)
+}
+
+/// Are all records young enough? Their batch tells the largest timestamp only, so they are looked at where the topic says how
+/// old a record may be.
+pub fn check_timestamps(
+    batch: Bytes,
+    inflated_bytes_max: usize,
+    context: &AdmitContext<'_>,
+) -> Result<(), RecordsRefused> {
+    let config = context.config;
+    if config.timestamp_before_max_ms == i64::MAX || config.message_timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let record_errors = timestamp_errors(batch, inflated_bytes_max, context);
+    if record_errors.is_empty() {
+        return Ok(());
+    }
+    Err(RecordsRefused { refusal: invalid_timestamp(), record_errors })
 }
 
 /// Which records made the leader refuse a batch with INVALID_TIMESTAMP. Records that cannot be read are left out.

@@ -263,3 +263,12 @@ fn the_nearest_broker_name_wins_and_units_are_converted() {
     assert_eq!(resolve(&[("retention.ms", "5")]).retention_ms, 604_800_000, "that is no name of a broker's");
     assert_eq!(resolve(&[("message.max.bytes", "nonsense")]).max_message_bytes, 1_048_588, "passed over");
 }
+
+#[test]
+fn producers_are_remembered_for_as_long_as_the_broker_says() {
+    let of = |value: Option<&str>| {
+        let asked = |name: &str| (name == "producer.id.expiration.ms").then(|| value.map(str::to_owned)).flatten();
+        TopicConfig::resolve(&BTreeMap::new(), &asked).producer_id_expiration_ms
+    };
+    assert_eq!((of(None), of(Some("5000")), of(Some("0"))), (86_400_000, 5000, 86_400_000));
+}

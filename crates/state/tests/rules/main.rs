@@ -5,6 +5,7 @@ mod broker_commands;
 mod config_commands;
 mod config_origin;
 mod config_tables;
+mod convert;
 mod feature_commands;
 mod fetch_sessions;
 mod fixtures;

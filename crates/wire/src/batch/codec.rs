@@ -73,18 +73,25 @@ impl FromStr for Codec {
 /// Compresses as Kafka's Java client does: gzip and zstd at their usual levels, snappy in xerial's frame, lz4 in blocks
 /// of 64 KiB.
 pub fn compress(codec: Codec, bytes: &[u8]) -> Result<Vec<u8>, BatchError> {
+    compress_at(codec, None, bytes)
+}
+
+/// As [`compress`], at another level of gzip (1 to 9) or zstd; the other codecs have none.
+pub fn compress_at(codec: Codec, level: Option<i32>, bytes: &[u8]) -> Result<Vec<u8>, BatchError> {
     let compressed = match codec {
         Codec::None => Ok(bytes.to_vec()),
-        Codec::Gzip => gzip(bytes),
+        Codec::Gzip => gzip(bytes, level),
         Codec::Snappy => return snappy(bytes),
         Codec::Lz4 => lz4(bytes),
-        Codec::Zstd => zstd::bulk::compress(bytes, zstd::DEFAULT_COMPRESSION_LEVEL),
+        Codec::Zstd => zstd::bulk::compress(bytes, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL)),
     };
     compressed.map_err(|error| damaged(codec, error))
 }
 
-fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+fn gzip(bytes: &[u8], level: Option<i32>) -> io::Result<Vec<u8>> {
+    // -1 is zlib's word for the usual one.
+    let level = level.and_then(|level| u32::try_from(level).ok()).filter(|level| *level <= 9);
+    let mut encoder = GzEncoder::new(Vec::new(), level.map_or(Compression::default(), Compression::new));
     encoder.write_all(bytes)?;
     encoder.finish()
 }

@@ -26,7 +26,7 @@ mod sift;
 mod varint;
 
 pub use builder::BatchBuilder;
-pub use codec::{Codec, compress, decompress};
+pub use codec::{Codec, compress, compress_at, decompress};
 pub use header::{BatchHeader, Batches, HEADER_BYTES, batches, check, patch, set_log_append_time};
 pub use records::{Record, RecordHeader, Records, records};
 pub use sift::{BatchContent, RecordView, RecordViews, SiftedBatch, emptied};

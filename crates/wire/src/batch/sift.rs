@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::header::{CODEC_MASK, DELETE_HORIZON, set_crc};
-use super::{BatchError, BatchHeader, Codec, HEADER_BYTES, compress, decompress, varint};
+use super::{BatchError, BatchHeader, Codec, HEADER_BYTES, compress, compress_at, decompress, varint};
 
 /// What Kafka writes where an empty batch has no first timestamp.
 const NO_TIMESTAMP: i64 = -1;
@@ -53,6 +53,12 @@ impl<'a> BatchContent<'a> {
     /// The batch's header.
     pub fn header(&self) -> &BatchHeader {
         &self.header
+    }
+
+    /// The same batch with its records in another codec.
+    pub fn recompressed(&self, codec: Codec, level: Option<i32>) -> Result<Vec<u8>, BatchError> {
+        let attributes = (self.header.attributes & !CODEC_MASK) | codec.code();
+        assemble(BatchHeader { attributes, ..self.header }, &compress_at(codec, level, &self.body)?)
     }
 
     /// Its records, in order. After an error it ends.
@@ -175,22 +181,22 @@ impl SiftedBatch {
             Codec::None => self.records,
             codec => compress(codec, &self.records)?,
         };
-        let batch_length = HEADER_BYTES + records.len() - 12;
         let max_timestamp =
             if self.header.is_log_append_time() { self.header.max_timestamp } else { self.max_timestamp };
-        let header = BatchHeader {
-            batch_length: i32::try_from(batch_length).map_err(|_| BatchError::Length(batch_length as i64))?,
-            max_timestamp,
-            record_count: self.count,
-            ..self.header
-        };
-        let mut batch = Vec::with_capacity(HEADER_BYTES + records.len());
-        batch.resize(HEADER_BYTES, 0);
-        header.write(&mut batch);
-        batch.extend_from_slice(&records);
-        set_crc(&mut batch);
-        Ok(batch)
+        assemble(BatchHeader { max_timestamp, record_count: self.count, ..self.header }, &records)
     }
+}
+
+/// Header, records as they are stored, and the length and checksum that follow from them.
+fn assemble(header: BatchHeader, records: &[u8]) -> Result<Vec<u8>, BatchError> {
+    let batch_length = HEADER_BYTES + records.len() - 12;
+    let batch_length = i32::try_from(batch_length).map_err(|_| BatchError::Length(batch_length as i64))?;
+    let mut batch = vec![0; HEADER_BYTES];
+    batch.reserve_exact(records.len());
+    BatchHeader { batch_length, ..header }.write(&mut batch);
+    batch.extend_from_slice(records);
+    set_crc(&mut batch);
+    Ok(batch)
 }
 
 /// The batch without any record: what its header says of offsets, epochs, producers and sequences stays.
@@ -270,6 +276,26 @@ mod tests {
                     all(&batch).into_iter().filter(|record| record.offset % 3 != 0 && record.offset > 1002).collect();
                 assert_eq!(all(&sifted), wanted);
             }
+        }
+    }
+
+    #[test]
+    fn a_recompressed_batch_is_the_same_in_another_codec() {
+        let batch = batch(Codec::Lz4);
+        let before = BatchContent::open(&batch, 1 << 20).unwrap();
+        for (codec, level) in
+            [(Codec::None, None), (Codec::Gzip, Some(9)), (Codec::Zstd, Some(-5)), (Codec::Snappy, None)]
+        {
+            let changed = before.recompressed(codec, level).unwrap();
+            let header = check(&changed).unwrap();
+            assert_eq!(header.codec(), Ok(codec));
+            let same = BatchHeader {
+                batch_length: before.header().batch_length,
+                crc: before.header().crc,
+                attributes: before.header().attributes,
+                ..header
+            };
+            assert_eq!((same, all(&changed)), (*before.header(), all(&batch)));
         }
     }
 

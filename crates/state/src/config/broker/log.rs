@@ -12,12 +12,12 @@ const DEDUPE_REASON: &str =
 pub(super) static LOG: &[ConfigDef] = &[
     boolean("auto.create.topics.enable", "true", "Whether a topic comes into being when a client asks for it.")
         .honoured(),
-    int("compression.gzip.level", "-1", "The topics' compression.gzip.level.").valid(Valid::GzipLevel).cluster_wide(),
+    int("compression.gzip.level", "-1", "The topics' compression.gzip.level.").valid(Valid::GzipLevel).cluster_wide().honoured(),
     int("compression.lz4.level", "9", "The topics' compression.lz4.level.")
         .valid(Valid::Between(1, 17)).cluster_wide(),
-    string("compression.type", "producer", "The topics' compression.type.").one_of(CODECS).cluster_wide(),
+    string("compression.type", "producer", "The topics' compression.type.").one_of(CODECS).cluster_wide().honoured(),
     int("compression.zstd.level", "3", "The topics' compression.zstd.level.")
-        .valid(Valid::Between(-131072, 22)).cluster_wide(),
+        .valid(Valid::Between(-131072, 22)).cluster_wide().honoured(),
     int("default.replication.factor", "1", "How many replicas a topic gets when its creator does not say.")
         .differs(CAPPED_REASON).honoured(),
     boolean("delete.topic.enable", "true", "Whether topics can be deleted.").honoured(),
