@@ -32,6 +32,7 @@ pub mod http;
 pub mod journal;
 pub mod listener;
 pub mod local;
+pub mod log_levels;
 mod meta_log;
 pub mod metadata_publisher;
 pub mod metrics;

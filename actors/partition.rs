@@ -105,6 +105,8 @@ pub struct Partition {
     log_start_waits: VecDeque<LogStartWait>,
     describe_waits: Vec<DescribeProducers>,
     effects: Vec<Effect>,
+    /// When idle producers are looked for again.
+    next_sweep_ms: i64,
     exit: ExitSignal<PartitionKey>,
 }
 
@@ -132,6 +134,7 @@ impl Partition {
             log_start_waits: VecDeque::new(),
             describe_waits: Vec::new(),
             effects: Vec::new(),
+            next_sweep_ms: 0,
             exit: start.exit,
         }
     }
@@ -143,6 +146,12 @@ impl Partition {
         self.entry.mailbox.fetch_sub(gathered.len() as i64, Ordering::Relaxed);
         let config = self.shared.config();
         let now_ms = now_ms();
+        if now_ms >= self.next_sweep_ms {
+            // Only who appends brings new producers, so that it is enough to forget old ones then.
+            leader.set_producer_expiration_ms(config.producer_expiration_ms);
+            leader.expire_producers(now_ms);
+            self.next_sweep_ms = now_ms.saturating_add(config.producer_expiration_ms.min(PRODUCER_SWEEP_MS_MAX));
+        }
         let mut entry = RoundEntry::with_capacity(gathered.len());
         for append in gathered {
             let context = AdmitContext {
@@ -338,6 +347,9 @@ fn producer_batch(batch: capek_log::ProducerBatch) -> ProducerBatch {
         timestamp_ms: batch.timestamp_ms,
     }
 }
+
+/// Kafka's `producer.id.expiration.check.interval.ms`.
+const PRODUCER_SWEEP_MS_MAX: i64 = 10 * 60 * 1000;
 
 /// How far a batch may inflate while its records are looked at, which happens in compacted topics and for refusals only.
 const INFLATED_BYTES_MAX: usize = 16 << 20;

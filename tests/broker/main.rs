@@ -10,6 +10,7 @@ mod support;
 
 mod admin;
 mod clients;
+mod configs;
 mod crash;
 mod disk;
 mod fetch_sessions;

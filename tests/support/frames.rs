@@ -66,6 +66,9 @@ impl Answer {
         self.at += N;
         taken.try_into().expect("the range has this length")
     }
+    pub fn i8(&mut self) -> i8 {
+        i8::from_be_bytes(self.take())
+    }
     pub fn i16(&mut self) -> i16 {
         i16::from_be_bytes(self.take())
     }

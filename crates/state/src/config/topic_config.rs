@@ -61,6 +61,8 @@ pub struct TopicConfig {
     pub max_compaction_lag_ms: i64,
     pub unclean_leader_election: bool,
     pub preallocate: bool,
+    /// The broker's `producer.id.expiration.ms`: how long a partition remembers an idle producer.
+    pub producer_expiration_ms: i64,
 }
 
 impl TopicConfig {
@@ -101,6 +103,7 @@ impl TopicConfig {
             max_compaction_lag_ms: settings.number("max.compaction.lag.ms"),
             unclean_leader_election: settings.boolean("unclean.leader.election.enable"),
             preallocate: settings.boolean("preallocate"),
+            producer_expiration_ms: producer_expiration_ms(broker),
         }
     }
 
@@ -120,6 +123,14 @@ impl Default for TopicConfig {
     fn default() -> TopicConfig {
         TopicConfig::resolve(&BTreeMap::new(), &|_| None)
     }
+}
+
+fn producer_expiration_ms(broker: &dyn Fn(&str) -> Option<String>) -> i64 {
+    const NAME: &str = "producer.id.expiration.ms";
+    let definition = super::find_broker_config(NAME).expect("every setting has its definition");
+    let set = broker(NAME).filter(|value| definition.check(value).is_ok());
+    let value = set.or(definition.default.map(str::to_owned)).expect("it has a default");
+    value.trim().parse().expect("it was checked, and the default parses: a test holds that")
 }
 
 /// `min.insync.replicas` where nobody has set it.
