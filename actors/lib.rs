@@ -45,6 +45,7 @@ pub mod journal;
 pub mod listener;
 pub mod local;
 pub mod log_cleaner;
+pub mod log_levels;
 mod meta_log;
 pub mod metadata_publisher;
 pub mod metrics;

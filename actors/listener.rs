@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
+use capek_state::config::connection_overrides;
 use log::{debug, warn};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
@@ -80,14 +81,14 @@ impl Listener {
         if self.is_draining {
             return;
         }
-        let config = &self.broker.config;
         let from_ip = self.by_ip.get(&peer.ip()).copied().unwrap_or(0);
-        if CONNECTIONS_OPEN.load(Ordering::Relaxed) >= config.connections_max {
-            warn!("{peer}: refused: there are {} connections (max.connections)", config.connections_max);
+        let connections_max = self.limit("max.connections", self.broker.config.connections_max);
+        if CONNECTIONS_OPEN.load(Ordering::Relaxed) >= connections_max {
+            warn!("{peer}: refused: there are {connections_max} connections (max.connections)");
             return;
         }
-        if from_ip >= config.connections_per_ip_max {
-            let max = config.connections_per_ip_max;
+        let max = self.limit_of(peer.ip());
+        if from_ip >= max {
             warn!("{peer}: refused: {max} connections from this address (max.connections.per.ip)");
             return;
         }
@@ -102,6 +103,28 @@ impl Listener {
         let path = format!("{}/connection:{id}", self.entry.path);
         let addr = self.start_connection(id, stream, peer, &path, context);
         self.children.insert(id, ConnectionChild { addr, ip: peer.ip(), path });
+    }
+
+    /// As it is set now; `start` is what the broker began with.
+    fn limit(&self, name: &str, start: usize) -> usize {
+        let config = &self.broker.config;
+        let set = self.broker.image.load().broker_value(config.node_id, &config.properties, name);
+        let number = set.and_then(|value| value.trim().parse::<i64>().ok());
+        number.map_or(start, |number| usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    /// `max.connections.per.ip.overrides` may have another limit for this address.
+    fn limit_of(&self, ip: IpAddr) -> usize {
+        let config = &self.broker.config;
+        let overrides = self.broker.image.load().broker_value(
+            config.node_id,
+            &config.properties,
+            "max.connections.per.ip.overrides",
+        );
+        let overrides = overrides.unwrap_or_default();
+        let pairs = connection_overrides(&overrides).unwrap_or_default();
+        let own = pairs.into_iter().find(|(host, _)| host.parse() == Ok(ip)).map(|(_, count)| count);
+        own.unwrap_or_else(|| self.limit("max.connections.per.ip", config.connections_per_ip_max))
     }
 
     fn start_connection(

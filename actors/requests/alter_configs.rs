@@ -45,5 +45,7 @@ async fn replace(broker: &BrokerShared, asked: AlterConfigsResource, validate_on
     let configs = asked.configs.into_iter();
     let configs: BTreeMap<_, _> =
         configs.map(|config| (config.name.to_string(), config.value.map(String::from))).collect();
+    let set = configs.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
+    config_resource::check_bounds(broker, &resource, set)?;
     change::make(broker, Command::ReplaceConfigs { resource, configs }, validate_only).await.map(drop)
 }

@@ -1,10 +1,13 @@
-//! What configuration requests are about: a type and a name on the wire, a topic or broker in the image.
+//! What configuration requests are about: a type and a name on the wire, a topic, broker, group or subscription in the image.
 
 use capek_state::Refusal;
 use capek_state::cluster::{ConfigKind, ConfigResource};
+use capek_state::config::{check_group_bounds, find_group_config};
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::BrokerId;
+
+use crate::broker::BrokerShared;
 
 pub const TOPIC: i8 = 2;
 pub const BROKER: i8 = 4;
@@ -28,13 +31,24 @@ pub fn for_change(node_id: BrokerId, resource_type: i8, name: &Str) -> Result<Co
     }
 }
 
-/// A logger of this broker. Their levels are set at the start, with RUST_LOG.
-pub fn refuse_logger(node_id: BrokerId, name: &Str) -> Refusal {
-    match name.parse::<BrokerId>() {
-        Err(_) => invalid(format!("Node id must be an integer, but it is: {name}")),
-        Ok(id) if id != node_id => invalid(format!("Unexpected node id. Expected {node_id}, but received {id}")),
-        Ok(_) => invalid("Log levels of this broker are set when it starts, with RUST_LOG.".to_string()),
+/// What a broker lets its groups set; only it knows its own configuration. Names and types are judged later.
+pub fn check_bounds<'a>(
+    broker: &BrokerShared,
+    resource: &ConfigResource,
+    mut set: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), Refusal> {
+    if resource.kind != ConfigKind::Group || resource.name.is_empty() {
+        return Ok(());
     }
+    let image = broker.image.load();
+    let setting = |name: &str| image.broker_setting(broker.config.node_id, &broker.config.properties, name);
+    let is_legal = |name: &str, value: &str| find_group_config(name).is_some_and(|known| known.check(value).is_ok());
+    set.try_for_each(|(name, value)| match is_legal(name, value) {
+        true => {
+            check_group_bounds(name, value, &setting).map_err(|problem| Refusal::new(ErrorCode::InvalidConfig, problem))
+        }
+        false => Ok(()),
+    })
 }
 
 pub fn repeated_resource() -> Refusal {

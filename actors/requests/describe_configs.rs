@@ -1,4 +1,5 @@
-//! DescribeConfigs (key 32, versions 1–4): the configurations of topics and of this broker, with where each value comes from.
+//! DescribeConfigs (key 32, versions 1–4): the configurations of topics, of this broker and its loggers, of groups and client
+//! metrics subscriptions, with where each value comes from.
 //!
 //! No keys, or none named, means all; keys that do not exist are left out. The empty broker name stands for the dynamic
 //! default of all brokers. Documentation and types come from version 3.
@@ -6,10 +7,10 @@
 use std::collections::BTreeSet;
 
 use capek_state::Refusal;
-use capek_state::cluster::{ConfigResource, Image};
+use capek_state::cluster::{ConfigKind, ConfigResource, Image};
 use capek_state::config::{
-    ConfigDef, ConfigSource, ConfigSources, Dynamic, Resolved, Synonym, broker_configs, find_broker_config,
-    resolve_with_origin, topic_configs,
+    ConfigDef, ConfigSource, ConfigSources, Dynamic, Resolved, Synonym, broker_configs, client_metrics_configs,
+    find_broker_config, group_configs, resolve_with_origin, topic_configs,
 };
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
@@ -19,12 +20,13 @@ use capek_wire::messages::describe_configs::{
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
 
-use super::RequestContext;
 use super::config_resource::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, invalid};
+use super::{RequestContext, broker_loggers};
 use crate::broker::BrokerShared;
 
-/// The source of a log level.
-const LOGGER_SOURCE: i8 = 6;
+/// The sources of what a subscription and a group have of their own.
+const CLIENT_METRICS_SOURCE: i8 = 7;
+const GROUP_SOURCE: i8 = 8;
 
 pub fn answer(context: &RequestContext, request: DescribeConfigsRequest, _version: i16) -> DescribeConfigsResponse {
     let image = context.broker.image.load();
@@ -78,11 +80,14 @@ impl Describe<'_> {
             BROKER_LOGGER if name.is_empty() => return Err(invalid("Broker id must not be empty".to_string())),
             BROKER_LOGGER => {
                 self.check_node(name, "")?;
-                vec![root_logger()]
+                broker_loggers::describe()
             }
-            CLIENT_METRICS | GROUP => {
-                return Err(invalid("this broker keeps no configuration of that kind yet".to_string()));
+            CLIENT_METRICS if name.is_empty() => {
+                return Err(invalid("Client metrics subscription name must not be empty".to_string()));
             }
+            GROUP if name.is_empty() => return Err(invalid("Group name must not be empty".to_string())),
+            CLIENT_METRICS => self.other(ConfigKind::ClientMetrics, name, client_metrics_configs()),
+            GROUP => self.other(ConfigKind::Group, name, group_configs()),
             _ => return Err(invalid(ErrorCode::InvalidRequest.message().to_string())),
         };
         if let Some(keys) = asked.configuration_keys.as_ref().filter(|keys| !keys.is_empty()) {
@@ -123,6 +128,7 @@ impl Describe<'_> {
         let mut configs: Vec<_> = self.with_sources(None, |sources| {
             let describe = |definition: &'static ConfigDef| {
                 let mut resolved = resolve_with_origin(definition, sources);
+                resolved.synonyms.extend(farther_synonyms(&resolved));
                 if matches!(definition.name, "broker.id" | "node.id") {
                     resolved.value = Some(self.broker.config.node_id.to_string());
                 }
@@ -130,13 +136,62 @@ impl Describe<'_> {
             };
             broker_configs().map(describe).collect()
         });
-        for name in self.image.configs(&ConfigResource::broker(self.broker.config.node_id)).keys() {
-            if find_broker_config(name).is_none() {
-                configs.push(unknown(name, ConfigSource::DynamicBroker));
+        let listed: BTreeSet<&str> = broker_configs().map(|definition| definition.name).collect();
+        let own = ConfigResource::broker(self.broker.config.node_id);
+        let mut seen = BTreeSet::new();
+        for (resource, source) in
+            [(own, ConfigSource::DynamicBroker), (ConfigResource::brokers(), ConfigSource::DynamicDefault)]
+        {
+            let set = self.image.configs(&resource).keys();
+            for name in set.filter(|name| !listed.contains(name.as_str())) {
+                if seen.insert(name) {
+                    configs.push(self.unlisted(name, source));
+                }
             }
         }
         configs.sort_by(|left, right| left.name.cmp(&right.name));
         configs
+    }
+
+    /// What only tools set is told of while it is set.
+    fn unlisted(&self, name: &str, source: ConfigSource) -> DescribeConfigsResourceResult {
+        match find_broker_config(name) {
+            None => unknown(name, source, self.with_synonyms),
+            Some(definition) => self.with_sources(None, |sources| {
+                let mut resolved = resolve_with_origin(definition, sources);
+                resolved.synonyms.retain(|synonym| synonym.source != ConfigSource::Default);
+                self.entry(resolved, false)
+            }),
+        }
+    }
+
+    /// A group, or a client metrics subscription: whether there is one of that name does not matter.
+    fn other(
+        &self,
+        kind: ConfigKind,
+        name: &str,
+        definitions: &'static [ConfigDef],
+    ) -> Vec<DescribeConfigsResourceResult> {
+        let resource = ConfigResource { kind, name: name.to_string() };
+        let config = &self.broker.config;
+        let own_source = if kind == ConfigKind::Group { GROUP_SOURCE } else { CLIENT_METRICS_SOURCE };
+        let of_topic = ConfigSource::Topic.wire_code();
+        self.image.with_sources_of(Some(&resource), config.node_id, &config.properties, |sources| {
+            let describe = |definition: &'static ConfigDef| {
+                let mut resolved = resolve_with_origin(definition, sources);
+                if kind == ConfigKind::ClientMetrics {
+                    // Kafka tells no default of these.
+                    resolved.synonyms.retain(|synonym| synonym.source != ConfigSource::Default);
+                }
+                let mut entry = self.entry(resolved, false);
+                let codes = entry.synonyms.iter_mut().map(|synonym| &mut synonym.source);
+                for code in codes.chain([&mut entry.config_source]).filter(|code| **code == of_topic) {
+                    *code = own_source;
+                }
+                entry
+            };
+            definitions.iter().map(describe).collect()
+        })
     }
 
     /// Only what was set for all brokers.
@@ -144,7 +199,7 @@ impl Describe<'_> {
         let set = self.image.configs(&ConfigResource::brokers());
         let describe = |(name, value): (&String, &String)| {
             let Some(definition) = find_broker_config(name) else {
-                return unknown(name, ConfigSource::DynamicDefault);
+                return unknown(name, ConfigSource::DynamicDefault, self.with_synonyms);
             };
             let ask = |asked: &str| (asked == name).then(|| value.clone());
             let sources = ConfigSources { dynamic_default: &ask, ..ConfigSources::of_static(&|_| None) };
@@ -162,7 +217,7 @@ impl Describe<'_> {
 
     fn entry(&self, resolved: Resolved, read_only: bool) -> DescribeConfigsResourceResult {
         let Resolved { definition, value, source, synonyms } = resolved;
-        let shown = synonyms.into_iter().filter(|synonym| self.with_synonyms && is_shown(definition, synonym));
+        let shown = shown_synonyms(definition, synonyms).into_iter().filter(|_| self.with_synonyms);
         let synonyms = shown.map(|synonym| DescribeConfigsSynonym {
             name: Str::from_static(synonym.name),
             value: synonym.value.map(Str::from),
@@ -183,30 +238,51 @@ impl Describe<'_> {
     }
 }
 
-/// Of the defaults Kafka shows only that of the nearest name: not that `retention.ms` comes from `log.retention.hours=168`.
-fn is_shown(definition: &ConfigDef, synonym: &Synonym) -> bool {
-    let is_of_broker = find_broker_config(definition.name).is_some_and(|found| std::ptr::eq(found, definition));
-    let nearest = if is_of_broker { Some(&definition.name) } else { definition.synonyms.first() };
-    synonym.source != ConfigSource::Default || nearest == Some(&synonym.name)
+/// Kafka tells that `retention.ms` comes from `log.retention.hours=168` only behind a value that somebody has set, and of a
+/// broker's configuration not that an older name has a default too.
+fn shown_synonyms(definition: &ConfigDef, mut synonyms: Vec<Synonym>) -> Vec<Synonym> {
+    if find_broker_config(definition.name).is_some_and(|found| std::ptr::eq(found, definition)) {
+        let is_older_name = |synonym: &Synonym| definition.synonyms.contains(&synonym.name);
+        synonyms.retain(|synonym| synonym.source != ConfigSource::Default || !is_older_name(synonym));
+        return synonyms;
+    }
+    let is_of_topic = topic_configs().iter().any(|found| std::ptr::eq(found, definition));
+    let nearest = definition.synonyms.first().or((!is_of_topic).then_some(&definition.name));
+    let is_inherited = |synonym: &Synonym| !matches!(synonym.source, ConfigSource::Topic | ConfigSource::Default);
+    let is_set = synonyms.iter().any(is_inherited);
+    synonyms.retain(|synonym| synonym.source != ConfigSource::Default || is_set || nearest == Some(&synonym.name));
+    synonyms
+}
+
+/// Behind `log.retention.ms` stand the minutes and the hours, once it is set.
+fn farther_synonyms(resolved: &Resolved) -> Vec<Synonym> {
+    let Resolved { definition, synonyms, .. } = resolved;
+    let is_set = synonyms.first().is_some_and(|synonym| synonym.source != ConfigSource::Default);
+    let family = topic_configs().iter().map(|topic| topic.synonyms);
+    let family = family.filter(|names| is_set && names.len() > 1).find(|names| names[0] == definition.name);
+    let behind = family.into_iter().flatten().skip(1).filter_map(|name| find_broker_config(name));
+    let default = |behind: &'static ConfigDef| {
+        let value = Some(behind.default?.to_owned());
+        Some(Synonym { name: behind.name, value, source: ConfigSource::Default })
+    };
+    behind.filter_map(default).collect()
 }
 
 /// Kafka keeps names that it does not know (a plug-in may), and shows no value: it might be a secret.
-fn unknown(name: &str, source: ConfigSource) -> DescribeConfigsResourceResult {
+fn unknown(name: &str, source: ConfigSource, with_synonyms: bool) -> DescribeConfigsResourceResult {
+    let synonym = || DescribeConfigsSynonym {
+        name: Str::from(name),
+        value: None,
+        source: source.wire_code(),
+        ..Default::default()
+    };
     DescribeConfigsResourceResult {
         name: Str::from(name),
         value: None,
+        read_only: true,
         config_source: source.wire_code(),
         is_sensitive: true,
-        documentation: None,
-        ..Default::default()
-    }
-}
-
-fn root_logger() -> DescribeConfigsResourceResult {
-    DescribeConfigsResourceResult {
-        name: Str::from_static("root"),
-        value: Some(Str::from_static(log::max_level().as_str())),
-        config_source: LOGGER_SOURCE,
+        synonyms: with_synonyms.then(synonym).into_iter().collect(),
         documentation: None,
         ..Default::default()
     }

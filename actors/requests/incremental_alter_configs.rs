@@ -12,7 +12,7 @@ use capek_wire::messages::incremental_alter_configs::{
 };
 
 use super::config_resource::{self, BROKER_LOGGER};
-use super::{RequestContext, change, repeated};
+use super::{RequestContext, broker_loggers, change, repeated};
 use crate::broker::BrokerShared;
 
 pub async fn answer(
@@ -45,10 +45,13 @@ pub async fn answer(
 async fn alter(broker: &BrokerShared, asked: AlterConfigsResource, validate_only: bool) -> Result<(), Refusal> {
     let node_id = broker.config.node_id;
     if asked.resource_type == BROKER_LOGGER {
-        return Err(config_resource::refuse_logger(node_id, &asked.resource_name));
+        return broker_loggers::alter(node_id, &asked.resource_name, &asked.configs, validate_only);
     }
     let resource = config_resource::for_change(node_id, asked.resource_type, &asked.resource_name)?;
-    let operations = asked.configs.into_iter().map(operation).collect::<Result<_, _>>()?;
+    let operations = asked.configs.into_iter().map(operation).collect::<Result<Vec<_>, _>>()?;
+    let set = operations.iter().filter(|operation| operation.kind == ConfigOperationKind::Set);
+    let set = set.filter_map(|operation| Some((operation.name.as_str(), operation.value.as_deref()?)));
+    config_resource::check_bounds(broker, &resource, set)?;
     let command = Command::AlterConfigs(AlterConfigs { resource, operations });
     change::make(broker, command, validate_only).await.map(drop)
 }

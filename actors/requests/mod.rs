@@ -31,6 +31,7 @@ mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod api_versions;
 mod authorized;
+mod broker_loggers;
 mod change;
 mod config_resource;
 mod coordinator;

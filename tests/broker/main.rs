@@ -11,6 +11,7 @@ mod support;
 mod admin;
 mod clients;
 mod compaction;
+mod configs;
 mod coordinators;
 mod crash;
 mod disk;

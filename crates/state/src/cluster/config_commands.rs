@@ -11,7 +11,10 @@ use super::image::Image;
 use super::record::{ConfigKind, ConfigResource, Record};
 use super::topic_commands::check_topic_name;
 use crate::Refusal;
-use crate::config::{ConfigType, Dynamic, find_broker_config, find_topic_config, subtract_values, union_values};
+use crate::config::{
+    ConfigType, Dynamic, INTERVAL_MS_MAX, INTERVAL_MS_MIN, connection_overrides, find_broker_config,
+    find_client_metrics_config, find_group_config, find_topic_config, illegal_match, subtract_values, union_values,
+};
 
 /// None: back to the default.
 type Changes = Vec<(String, Option<String>)>;
@@ -86,9 +89,9 @@ fn check_resource(image: &Image, resource: &ConfigResource) -> Result<(), Refusa
             }
             Err(_) => Err(invalid_request(format!("Invalid broker name {name}"))),
         },
-        ConfigKind::Group | ConfigKind::ClientMetrics => {
-            Err(invalid_request("this broker keeps no configuration of that kind yet"))
-        }
+        ConfigKind::Group if name.is_empty() => Err(invalid_request("Default group resources are not allowed.")),
+        ConfigKind::ClientMetrics if name.is_empty() => Err(invalid_request("Subscription name can't be empty")),
+        ConfigKind::Group | ConfigKind::ClientMetrics => Ok(()),
     }
 }
 
@@ -118,12 +121,19 @@ fn list_before<'a>(
 ) -> Result<&'a str, Refusal> {
     let definition = match resource.kind {
         ConfigKind::Topic => find_topic_config(name),
-        _ => find_broker_config(name),
+        ConfigKind::Broker => find_broker_config(name),
+        ConfigKind::Group => find_group_config(name),
+        // Kafka does not know the types of these here.
+        ConfigKind::ClientMetrics => None,
     };
     match definition {
         Some(definition) if definition.kind == ConfigType::List => {
             let default = definition.default.unwrap_or_default();
             Ok(before.map_or(default, String::as_str))
+        }
+        _ if resource.kind == ConfigKind::Broker => {
+            let operation = operation.to_ascii_lowercase();
+            Err(invalid_config(format!("Config value {operation} is not allowed for config key: {name}")))
         }
         _ => Err(invalid_config(format!("Can't {operation} to key {name} because its type is not LIST."))),
     }
@@ -133,7 +143,9 @@ fn list_before<'a>(
 fn judge(resource: &ConfigResource, current: &BTreeMap<String, String>, changes: Changes) -> Result<Decision, Refusal> {
     match resource.kind {
         ConfigKind::Topic => check_topic_configs(&after_changes(current, &changes))?,
-        _ => check_broker_changes(resource, &changes)?,
+        ConfigKind::Broker => check_broker_changes(resource, current, &changes)?,
+        ConfigKind::Group => check_group_configs(&after_changes(current, &changes))?,
+        ConfigKind::ClientMetrics => check_client_metrics(&after_changes(current, &changes))?,
     }
     let differing = changes.into_iter().filter(|(name, value)| value.as_ref() != current.get(name));
     let record = |(name, value)| Record::ConfigChanged { resource: resource.clone(), name, value };
@@ -184,8 +196,43 @@ fn check_compaction_lags(configs: &BTreeMap<String, String>) -> Result<(), Refus
     }
 }
 
+fn check_group_configs(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if let Some(unknown) = configs.keys().find(|name| find_group_config(name).is_none()) {
+        return Err(invalid_config(format!("Unknown group config name: {unknown}")));
+    }
+    for (name, value) in configs {
+        let definition = find_group_config(name).expect("all names were looked up above");
+        definition.check(value).map_err(invalid_config)?;
+    }
+    Ok(())
+}
+
+fn check_client_metrics(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    for (name, value) in configs {
+        let Some(definition) = find_client_metrics_config(name) else {
+            return Err(invalid_request(format!("Unknown client metrics configuration: {name}")));
+        };
+        definition.check(value).map_err(invalid_config)?;
+        let number = value.trim().parse::<i64>().unwrap_or_default();
+        if name == "interval.ms" && !(INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&number) {
+            return Err(invalid_request(format!(
+                "Invalid value {value} for interval.ms, interval must be between {INTERVAL_MS_MIN} and \
+                 {INTERVAL_MS_MAX} (1 hour)"
+            )));
+        }
+        if let Some(illegal) = illegal_match(value).filter(|_| name == "match") {
+            return Err(invalid_config(format!("Illegal client matching pattern: {illegal}")));
+        }
+    }
+    Ok(())
+}
+
 /// What is taken back is not judged: it may have been set by a release that allowed it.
-fn check_broker_changes(resource: &ConfigResource, changes: &Changes) -> Result<(), Refusal> {
+fn check_broker_changes(
+    resource: &ConfigResource,
+    current: &BTreeMap<String, String>,
+    changes: &Changes,
+) -> Result<(), Refusal> {
     let set = || changes.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)));
     let find_named = |dynamic: Dynamic| -> Vec<&str> {
         let with = |name: &&str| find_broker_config(base_name(name)).is_some_and(|found| found.dynamic == dynamic);
@@ -196,7 +243,8 @@ fn check_broker_changes(resource: &ConfigResource, changes: &Changes) -> Result<
         return Err(invalid_request(format!("Cannot update these configs dynamically: [{}]", read_only.join(", "))));
     }
     let per_broker = find_named(Dynamic::PerBroker);
-    let is_security = |name: &&str| name.starts_with("ssl.") || name.starts_with("sasl.");
+    let is_security =
+        |name: &&str| name.starts_with("ssl.") || (name.starts_with("sasl.") && *name != "sasl.jaas.config");
     let without_listener: Vec<&str> = per_broker.iter().copied().filter(is_security).collect();
     if !without_listener.is_empty() {
         return Err(invalid_request(format!(
@@ -215,6 +263,37 @@ fn check_broker_changes(resource: &ConfigResource, changes: &Changes) -> Result<
         if let Some(definition) = find_broker_config(base_name(name)) {
             definition.check(value).map_err(invalid_request)?;
         }
+    }
+    let after = after_changes(current, changes);
+    check_connection_limits(&after)?;
+    check_cleaner_memory(&after)
+}
+
+fn check_cleaner_memory(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    const BYTES_MIN: i64 = 1024 * 1024;
+    let number = |name: &str| configs.get(name).and_then(|value| value.trim().parse::<i64>().ok());
+    let threads = number("log.cleaner.threads").unwrap_or(1).max(1);
+    match number("log.cleaner.dedupe.buffer.size") {
+        Some(bytes) if bytes / threads <= BYTES_MIN => Err(invalid_request(
+            "requirement failed: log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_connection_limits(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let overrides = configs.get("max.connections.per.ip.overrides").map_or("", String::as_str);
+    if let Err(problem) = connection_overrides(overrides) {
+        return Err(invalid_request(format!(
+            "Error parsing configuration property 'max.connections.per.ip.overrides': {problem}"
+        )));
+    }
+    let nobody_else = configs.get("max.connections.per.ip").is_some_and(|value| value.trim() == "0");
+    if nobody_else && overrides.trim().is_empty() {
+        return Err(invalid_request(
+            "requirement failed: max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides \
+             property is set.",
+        ));
     }
     Ok(())
 }

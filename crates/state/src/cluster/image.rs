@@ -10,8 +10,8 @@ use capek_wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId
 
 use super::chunked_map::ChunkedMap;
 use super::delta::Delta;
-use super::record::{BrokerRecord, ConfigResource, Endpoint, PartitionRecord, Record};
-use crate::config::{ConfigSources, TopicConfig};
+use super::record::{BrokerRecord, ConfigKind, ConfigResource, Endpoint, PartitionRecord, Record};
+use crate::config::{ConfigSources, TopicConfig, find_broker_config, find_group_config, resolve_with_origin};
 
 /// Everything that the metadata log says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -178,6 +178,33 @@ impl Image {
         TopicConfig::resolve(overrides, &|name| layers.iter().find_map(|layer| layer.get(name)).cloned())
     }
 
+    /// The value of a broker's configuration that holds, its default included; None where there is none.
+    pub fn broker_setting(
+        &self,
+        node_id: BrokerId,
+        static_broker: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Option<String> {
+        let set = self.broker_value(node_id, static_broker, name);
+        set.or_else(|| Some(find_broker_config(name)?.default?.to_owned()))
+    }
+
+    /// The value of a group's configuration that holds: the group's, else the broker's for all groups, else the default.
+    /// None: there is no such configuration.
+    pub fn group_setting(
+        &self,
+        group: &str,
+        node_id: BrokerId,
+        static_broker: &BTreeMap<String, String>,
+        name: &str,
+    ) -> Option<String> {
+        let definition = find_group_config(name)?;
+        let resource = ConfigResource { kind: ConfigKind::Group, name: group.to_owned() };
+        self.with_sources_of(Some(&resource), node_id, static_broker, |sources| {
+            resolve_with_origin(definition, sources).value
+        })
+    }
+
     /// Calls `work` with everywhere that a configuration of this topic (None: of the broker) can have been set.
     pub fn with_sources<T>(
         &self,
@@ -186,10 +213,23 @@ impl Image {
         static_broker: &BTreeMap<String, String>,
         work: impl FnOnce(&ConfigSources<'_>) -> T,
     ) -> T {
+        let resource = topic.map(ConfigResource::topic);
+        self.with_sources_of(resource.as_ref(), node_id, static_broker, work)
+    }
+
+    /// The same for a resource of any kind.
+    pub fn with_sources_of<T>(
+        &self,
+        resource: Option<&ConfigResource>,
+        node_id: BrokerId,
+        static_broker: &BTreeMap<String, String>,
+        work: impl FnOnce(&ConfigSources<'_>) -> T,
+    ) -> T {
         let own = self.configs(&ConfigResource::broker(node_id));
         let shared = self.configs(&ConfigResource::brokers());
-        let overrides = topic.map_or(&NO_CONFIGS, |topic| self.configs(&ConfigResource::topic(topic)));
-        let described = topic.and_then(|topic| self.topic_by_name(topic));
+        let overrides = resource.map_or(&NO_CONFIGS, |resource| self.configs(resource));
+        let topic = resource.filter(|resource| resource.kind == ConfigKind::Topic);
+        let described = topic.and_then(|topic| self.topic_by_name(&topic.name));
         work(&ConfigSources {
             topic: overrides,
             dynamic_broker: &|name| own.get(name).cloned(),

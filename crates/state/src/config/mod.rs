@@ -4,7 +4,9 @@
 //! [`TopicConfig`] is the typed, resolved form that the rest of the broker works with.
 
 mod broker;
+mod client_metrics;
 mod definition;
+mod group;
 mod list;
 mod nearest;
 mod origin;
@@ -13,8 +15,11 @@ mod topic_config;
 mod valid;
 
 pub use broker::broker_configs;
+pub use client_metrics::client_metrics_configs;
+pub(crate) use client_metrics::{INTERVAL_MS_MAX, INTERVAL_MS_MIN, illegal_match};
 pub use definition::{ConfigDef, ConfigType, Dynamic};
-pub use list::{list_values, subtract_values, union_values};
+pub use group::{check_group_bounds, group_configs};
+pub use list::{connection_overrides, list_values, subtract_values, union_values};
 pub use nearest::nearest_name;
 pub use origin::{ConfigSource, ConfigSources, Lookup, Resolved, Synonym, resolve_with_origin};
 pub use topic::topic_configs;
@@ -26,9 +31,20 @@ pub fn find_topic_config(name: &str) -> Option<&'static ConfigDef> {
     find(topic_configs(), name)
 }
 
-/// The definition of a broker configuration, by its exact name.
+/// The definition of a broker configuration, by its exact name; of one too that only tools set.
 pub fn find_broker_config(name: &str) -> Option<&'static ConfigDef> {
-    broker::SECTIONS.iter().find_map(|section| find(section, name))
+    let mut sections = broker::SECTIONS.iter().copied().chain([broker::THROTTLES]);
+    sections.find_map(|section| find(section, name))
+}
+
+/// The definition of a group's configuration, by its exact name.
+pub fn find_group_config(name: &str) -> Option<&'static ConfigDef> {
+    find(group_configs(), name)
+}
+
+/// The definition of a configuration of a client metrics subscription, by its exact name.
+pub fn find_client_metrics_config(name: &str) -> Option<&'static ConfigDef> {
+    find(client_metrics_configs(), name)
 }
 
 /// Tables are sorted by name: a test holds that.

@@ -24,7 +24,8 @@ pub enum ConfigSource {
 }
 
 impl ConfigSource {
-    /// The number of the source in DescribeConfigs.
+    /// The number of the source in DescribeConfigs. What a group or a client metrics subscription has of its own has
+    /// other numbers than what a topic has.
     pub fn wire_code(self) -> i8 {
         match self {
             ConfigSource::Topic => 1,

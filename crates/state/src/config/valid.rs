@@ -22,6 +22,8 @@ pub enum Valid {
     NotZero,
     /// `*`, or `partition:broker` pairs.
     ThrottledReplicas,
+    /// `earliest`, `latest`, or `by_duration:` and a duration of ISO 8601.
+    OffsetReset,
 }
 
 /// A value that is to be judged, with what its error needs to say.
@@ -76,9 +78,11 @@ impl Candidate<'_> {
         let Some(number) = parsed.filter(|number| number.is_finite()) else {
             return self.invalid("Not a number of type DOUBLE");
         };
+        let written = format!("{number:?}"); // 2 is 2.0, as Java writes it
+        let as_java = Candidate { value: &written, ..self };
         match valid {
-            Valid::BetweenDouble(least, _) if number < least => self.too_small(least),
-            Valid::BetweenDouble(_, most) if number > most => self.too_large(most),
+            Valid::BetweenDouble(least, _) if number < least => as_java.too_small(least),
+            Valid::BetweenDouble(_, most) if number > most => as_java.too_large(most),
             _ => Ok(()),
         }
     }
@@ -90,6 +94,11 @@ impl Candidate<'_> {
             Valid::OneOfIgnoringCase(values) if !values.iter().any(|known| known.eq_ignore_ascii_case(value)) => {
                 self.invalid(format!("String must be one of (case insensitive): {}", values.join(", ")))
             }
+            Valid::OffsetReset if !is_offset_reset(value) => self.invalid(format!(
+                "Invalid value `{value}` for configuration {}. The value must be either 'earliest', 'latest' or of the \
+                 format 'by_duration:<PnDTnHnMn.nS>'.",
+                self.name
+            )),
             Valid::NonEmpty if value.is_empty() => self.invalid("String must be non-empty"),
             _ => Ok(()),
         }
@@ -141,6 +150,35 @@ fn is_throttled_replicas(members: &[&str]) -> bool {
     let is_pair =
         |member: &&str| member.split_once(':').is_some_and(|(left, right)| is_number(left) && is_number(right));
     members == ["*"] || members.iter().all(is_pair)
+}
+
+fn is_offset_reset(value: &str) -> bool {
+    matches!(value, "earliest" | "latest") || value.strip_prefix("by_duration:").is_some_and(is_duration)
+}
+
+/// `PnDTnHnMn.nS`, with at least one part, each in its place; only seconds have a fraction.
+fn is_duration(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    let Some(text) = text.strip_prefix('P') else { return false };
+    let (days, time) = text.split_once('T').map_or((text, None), |(days, time)| (days, Some(time)));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let are_days = days.strip_suffix('D').is_some_and(is_number);
+    if !are_days && !days.is_empty() {
+        return false;
+    }
+    let Some(mut time) = time else { return are_days };
+    let mut parts = 0;
+    for unit in ['H', 'M', 'S'] {
+        let Some((number, rest)) = time.split_once(unit) else { continue };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let has_fraction = number.contains('.');
+        if !is_number(whole) || !is_number(fraction) || (has_fraction && unit != 'S') {
+            return false;
+        }
+        parts += 1;
+        time = rest;
+    }
+    parts > 0 && time.is_empty()
 }
 
 /// The value as Kafka shows it: numbers, booleans and lists without what their reading ignores.

@@ -133,10 +133,6 @@ fn what_is_not_there_has_no_configuration() {
     refused(&ConfigResource::broker(9), &set, ErrorCode::BrokerIdNotRegistered, "No broker with id 9 found.");
     let named = ConfigResource { kind: ConfigKind::Broker, name: "x".to_owned() };
     refused(&named, &set, ErrorCode::InvalidRequest, "Invalid broker name x");
-    for kind in [ConfigKind::Group, ConfigKind::ClientMetrics] {
-        let resource = ConfigResource { kind, name: "g".to_owned() };
-        assert_eq!(alter(&image(), &resource, &set).map_err(|refusal| refusal.code), Err(ErrorCode::InvalidRequest));
-    }
 }
 
 #[test]
@@ -195,4 +191,80 @@ fn replacing_takes_back_what_is_not_named() {
     let null = BTreeMap::from([("segment.ms".to_owned(), None)]);
     let refusal = decide(&image, &Command::ReplaceConfigs { resource, configs: null });
     assert_refused(refusal, ErrorCode::InvalidRequest, "Null value not supported for : segment.ms");
+}
+
+fn of_kind(kind: ConfigKind, name: &str) -> ConfigResource {
+    ConfigResource { kind, name: name.to_owned() }
+}
+
+#[test]
+fn groups_are_configured_in_kafkas_words() {
+    let group = of_kind(ConfigKind::Group, "g");
+    let set = |value: &'static str| [("consumer.session.timeout.ms", Set, Some(value))];
+    assert_eq!(alter(&image(), &group, &set("50000")).expect("it is legal").len(), 1);
+    let invalid = ErrorCode::InvalidConfig;
+    refused(&group, &[("nope", Set, Some("1"))], invalid, "Unknown group config name: nope");
+    let number = "Invalid value x for configuration consumer.session.timeout.ms: Not a number of type INT";
+    refused(&group, &set("x"), invalid, number);
+    let append = "Can't APPEND to key consumer.session.timeout.ms because its type is not LIST.";
+    refused(&group, &[("consumer.session.timeout.ms", Append, Some("1"))], invalid, append);
+    let nameless = of_kind(ConfigKind::Group, "");
+    refused(&nameless, &set("50000"), ErrorCode::InvalidRequest, "Default group resources are not allowed.");
+}
+
+#[test]
+fn a_group_has_its_own_value_else_the_brokers_else_the_default() {
+    let mut image = image();
+    let setting = |image: &Image, fixed: &[(&str, &str)], name: &str| image.group_setting("g", 1, &map(fixed), name);
+    let name = "consumer.session.timeout.ms";
+    assert_eq!(setting(&image, &[], name).as_deref(), Some("45000"));
+    assert_eq!(setting(&image, &[("group.consumer.session.timeout.ms", "46000")], name).as_deref(), Some("46000"));
+    let records = alter(&image, &of_kind(ConfigKind::Group, "g"), &[(name, Set, Some("50000"))]).expect("it is legal");
+    apply(&mut image, &records);
+    assert_eq!(setting(&image, &[("group.consumer.session.timeout.ms", "46000")], name).as_deref(), Some("50000"));
+    assert_eq!(setting(&image, &[], "nope"), None);
+}
+
+#[test]
+fn client_metrics_subscriptions_are_configured_in_kafkas_words() {
+    let subscription = of_kind(ConfigKind::ClientMetrics, "m");
+    let legal = [
+        ("metrics", Set, Some("org.apache.kafka.")),
+        ("interval.ms", Set, Some("5000")),
+        ("match", Set, Some("client_id=x.*,client_source_port=9.*")),
+    ];
+    assert_eq!(alter(&image(), &subscription, &legal).expect("it is legal").len(), 3);
+    let (invalid, request) = (ErrorCode::InvalidConfig, ErrorCode::InvalidRequest);
+    refused(&subscription, &[("nope", Set, Some("1"))], request, "Unknown client metrics configuration: nope");
+    let interval = "Invalid value 1 for interval.ms, interval must be between 100 and 3600000 (1 hour)";
+    refused(&subscription, &[("interval.ms", Set, Some("1"))], request, interval);
+    let number = "Invalid value x for configuration interval.ms: Not a number of type INT";
+    refused(&subscription, &[("interval.ms", Set, Some("x"))], invalid, number);
+    refused(&subscription, &[("match", Set, Some("nope=x"))], invalid, "Illegal client matching pattern: nope=x");
+    refused(&subscription, &[("match", Set, Some("x"))], invalid, "Illegal client matching pattern: x");
+    let append = "Can't APPEND to key metrics because its type is not LIST.";
+    refused(&subscription, &[("metrics", Append, Some("x"))], invalid, append);
+    let nameless = of_kind(ConfigKind::ClientMetrics, "");
+    refused(&nameless, &[("metrics", Set, Some("*"))], request, "Subscription name can't be empty");
+}
+
+#[test]
+fn limits_that_fit_no_connection_or_cleaner_are_refused() {
+    let brokers = ConfigResource::brokers();
+    let request = ErrorCode::InvalidRequest;
+    let zero = "requirement failed: max.connections.per.ip can be set to zero only if max.connections.per.ip.overrides \
+                property is set.";
+    refused(&brokers, &[("max.connections.per.ip", Set, Some("0"))], request, zero);
+    let with_overrides =
+        [("max.connections.per.ip", Set, Some("0")), ("max.connections.per.ip.overrides", Set, Some("::1:5"))];
+    assert_eq!(alter(&image(), &brokers, &with_overrides).expect("somebody may connect").len(), 2);
+    let bad =
+        "Error parsing configuration property 'max.connections.per.ip.overrides': bad is not of the form host:count";
+    refused(&brokers, &[("max.connections.per.ip.overrides", Set, Some("bad"))], request, bad);
+    let memory = "requirement failed: log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.";
+    refused(&brokers, &[("log.cleaner.dedupe.buffer.size", Set, Some("1"))], request, memory);
+    let rate = "Invalid value -1 for configuration leader.replication.throttled.rate: Value must be at least 0";
+    refused(&brokers, &[("leader.replication.throttled.rate", Set, Some("-1"))], request, rate);
+    let append = "Config value append is not allowed for config key: num.io.threads";
+    refused(&brokers, &[("num.io.threads", Append, Some("1"))], ErrorCode::InvalidConfig, append);
 }

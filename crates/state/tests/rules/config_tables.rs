@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use capek_state::config::{
     CleanupPolicy, ConfigDef, ConfigType, Dynamic, Flush, TimestampType, TopicConfig, broker_configs,
-    find_broker_config, find_topic_config, topic_configs,
+    check_group_bounds, client_metrics_configs, connection_overrides, find_broker_config, find_client_metrics_config,
+    find_group_config, find_topic_config, group_configs, topic_configs,
 };
 use capek_wire::batch::Codec;
 
 use crate::fixtures::{map, topic_config};
 
 fn all() -> impl Iterator<Item = &'static ConfigDef> {
-    topic_configs().iter().chain(broker_configs())
+    topic_configs().iter().chain(broker_configs()).chain(group_configs()).chain(client_metrics_configs())
 }
 
 #[test]
@@ -25,6 +26,16 @@ fn every_definition_is_found_by_its_name() {
         let found =
             find_broker_config(definition.name).unwrap_or_else(|| panic!("{} is not sorted in", definition.name));
         assert!(std::ptr::eq(found, definition), "{} is there twice", definition.name);
+    }
+    for definition in group_configs() {
+        assert!(find_group_config(definition.name).is_some_and(|found| std::ptr::eq(found, definition)));
+    }
+    for definition in client_metrics_configs() {
+        assert!(find_client_metrics_config(definition.name).is_some_and(|found| std::ptr::eq(found, definition)));
+    }
+    for only_set in ["leader.replication.throttled.rate", "follower.replication.throttled.rate"] {
+        assert!(find_broker_config(only_set).is_some());
+        assert!(broker_configs().all(|definition| definition.name != only_set), "nobody sees it before it is set");
     }
     assert!(find_topic_config("retention").is_none() && find_broker_config("").is_none());
 }
@@ -262,6 +273,69 @@ fn the_nearest_broker_name_wins_and_units_are_converted() {
     assert_eq!(resolve(&[("log.roll.hours", "2")]).segment_ms, 7_200_000);
     assert_eq!(resolve(&[("retention.ms", "5")]).retention_ms, 604_800_000, "that is no name of a broker's");
     assert_eq!(resolve(&[("message.max.bytes", "nonsense")]).max_message_bytes, 1_048_588, "passed over");
+}
+
+/// What stands behind a group's configuration has the same type and default, and its bounds exist.
+#[test]
+fn a_group_inherits_what_the_broker_has_for_all_groups() {
+    for definition in group_configs() {
+        for synonym in definition.synonyms {
+            let behind = find_broker_config(synonym).unwrap_or_else(|| panic!("{synonym} is not defined"));
+            assert_eq!((behind.kind, behind.default), (definition.kind, definition.default), "{synonym}");
+        }
+    }
+}
+
+#[test]
+fn a_broker_bounds_what_its_groups_may_set() {
+    let broker = |name: &str| find_broker_config(name).and_then(|found| found.default).map(str::to_owned);
+    let check = |name: &str, value: &str| check_group_bounds(name, value, &broker);
+    assert_eq!(check("consumer.session.timeout.ms", "50000"), Ok(()));
+    let refused = |name: &str, value: &str, message: &str| {
+        assert_eq!(check(name, value), Err(format!("{name} must be {message}")));
+    };
+    let least = "greater than or equal to group.consumer.min.session.timeout.ms";
+    refused("consumer.session.timeout.ms", "1", least);
+    let most = "less than or equal to group.consumer.max.heartbeat.interval.ms";
+    refused("consumer.heartbeat.interval.ms", "60000", most);
+    let most = "less than or equal to group.streams.max.standby.replicas";
+    refused("streams.num.standby.replicas", "99", most);
+    assert_eq!(check("share.auto.offset.reset", "latest"), Ok(()), "what is no number has no bounds");
+    assert_eq!(check("streams.initial.rebalance.delay.ms", "1"), Ok(()), "what has no bounds has none");
+}
+
+#[test]
+fn a_share_group_begins_where_it_is_told() {
+    let definition = find_group_config("share.auto.offset.reset").expect("it is Kafka's");
+    for good in
+        ["earliest", "latest", "by_duration:PT1H", "by_duration:P1DT2H3M4.5S", "by_duration:P2D", "by_duration:pt5s"]
+    {
+        assert_eq!(definition.check(good), Ok(()), "{good}");
+    }
+    let bad = [
+        "",
+        "x",
+        "by_duration:",
+        "by_duration:P",
+        "by_duration:PT",
+        "by_duration:1H",
+        "by_duration:PT1S1H",
+        "by_duration:PT1.5H",
+    ];
+    for bad in bad {
+        assert!(definition.check(bad).is_err(), "{bad}");
+    }
+    let message = "Invalid value x for configuration share.auto.offset.reset: Invalid value `x` for configuration \
+                   share.auto.offset.reset. The value must be either 'earliest', 'latest' or of the format \
+                   'by_duration:<PnDTnHnMn.nS>'.";
+    assert_eq!(definition.check("x"), Err(message.to_owned()));
+}
+
+#[test]
+fn addresses_may_have_connection_limits_of_their_own() {
+    assert_eq!(connection_overrides(""), Ok(vec![]));
+    assert_eq!(connection_overrides("127.0.0.1:100, ::1:5"), Ok(vec![("127.0.0.1", 100), ("::1", 5)]));
+    assert_eq!(connection_overrides("127.0.0.1:1,bad"), Err("bad is not of the form host:count".to_owned()));
 }
 
 #[test]

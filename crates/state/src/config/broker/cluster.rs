@@ -29,6 +29,8 @@ pub(super) static CLUSTER: &[ConfigDef] = &[
     int("controller.quorum.election.timeout.ms", "1000", "How long an election may take.").at_least(0),
     int("controller.quorum.fetch.max.bytes", "1048576", "The most bytes of the metadata log in one fetch.")
         .at_least(1),
+    int("controller.quorum.fetch.snapshot.max.bytes", "1048576", "The most bytes of a snapshot of the metadata in one fetch.")
+        .at_least(1),
     int("controller.quorum.fetch.timeout.ms", "2000", "After how long without the leader a controller stands for election.")
         .at_least(0),
     int("controller.quorum.request.timeout.ms", "2000", "How long a controller waits for an answer.").at_least(0),

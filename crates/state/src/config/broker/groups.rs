@@ -42,21 +42,35 @@ pub(super) static GROUPS: &[ConfigDef] = &[
     int("group.max.session.timeout.ms", "1800000", "The largest session timeout that a member of a classic group may ask for."),
     int("group.max.size", "2147483647", "The most members of a classic group.").at_least(1),
     int("group.min.session.timeout.ms", "6000", "The smallest session timeout that a member of a classic group may ask for."),
+    int("group.share.assignment.interval.ms", "1000", "The shortest time between two assignments of a share group.")
+        .at_least(0).cluster_wide(),
     list("group.share.assignors", "simple", "The assignors that a share group can use."),
     int("group.share.delivery.count.limit", "5", "How often a record is delivered to a share group before it is given up.")
         .valid(Valid::Between(2, 10)),
     int("group.share.heartbeat.interval.ms", "5000", "How often a member of a share group is told to report.")
         .at_least(1),
+    int("group.share.max.assignment.interval.ms", "15000", "The largest assignment interval that a share group may set.")
+        .at_least(0),
+    int("group.share.max.delivery.count.limit", "10", "The largest delivery count limit that a share group may set.")
+        .valid(Valid::Between(5, 25)),
     int("group.share.max.heartbeat.interval.ms", "15000", "The largest heartbeat interval that a share group may set.")
         .at_least(1),
+    int("group.share.max.partition.max.record.locks", "4000", "The most record locks that a share group may set.")
+        .at_least(100),
     int("group.share.max.record.lock.duration.ms", "60000", "The longest record lock that a share group may set.")
         .valid(Valid::Between(30000, 3600000)),
     int("group.share.max.session.timeout.ms", "60000", "The largest session timeout that a share group may set.")
         .at_least(1),
     int("group.share.max.share.sessions", "2000", "The most share sessions of a broker.").at_least(1),
     int("group.share.max.size", "200", "The most members of a share group.").valid(Valid::Between(1, 1000)),
+    int("group.share.min.assignment.interval.ms", "0", "The smallest assignment interval that a share group may set.")
+        .at_least(0),
+    int("group.share.min.delivery.count.limit", "2", "The smallest delivery count limit that a share group may set.")
+        .valid(Valid::Between(2, 5)),
     int("group.share.min.heartbeat.interval.ms", "5000", "The smallest heartbeat interval that a share group may set.")
         .at_least(1),
+    int("group.share.min.partition.max.record.locks", "100", "The fewest record locks that a share group may set.")
+        .at_least(100),
     int("group.share.min.record.lock.duration.ms", "15000", "The shortest record lock that a share group may set.")
         .valid(Valid::Between(1000, 30000)),
     int("group.share.min.session.timeout.ms", "45000", "The smallest session timeout that a share group may set.")
@@ -67,9 +81,13 @@ pub(super) static GROUPS: &[ConfigDef] = &[
         .valid(Valid::Between(1000, 3600000)),
     int("group.share.session.timeout.ms", "45000", "After how long without a report a member of a share group is removed.")
         .at_least(1),
+    int("group.streams.assignment.interval.ms", "1000", "The shortest time between two assignments of a streams group.")
+        .at_least(0).cluster_wide(),
     int("group.streams.heartbeat.interval.ms", "5000", "How often a member of a streams group is told to report.")
         .at_least(1),
     int("group.streams.initial.rebalance.delay.ms", "3000", "How long an empty streams group waits for more members.")
+        .at_least(0),
+    int("group.streams.max.assignment.interval.ms", "15000", "The largest assignment interval that a streams group may set.")
         .at_least(0),
     int("group.streams.max.heartbeat.interval.ms", "15000", "The largest heartbeat interval that a streams group may set.")
         .at_least(1),
@@ -77,6 +95,8 @@ pub(super) static GROUPS: &[ConfigDef] = &[
         .at_least(1),
     int("group.streams.max.size", "2147483647", "The most members of a streams group.").at_least(1),
     int("group.streams.max.standby.replicas", "2", "The most standby replicas that a streams group may ask for.")
+        .at_least(0),
+    int("group.streams.min.assignment.interval.ms", "0", "The smallest assignment interval that a streams group may set.")
         .at_least(0),
     int("group.streams.min.heartbeat.interval.ms", "5000", "The smallest heartbeat interval that a streams group may set.")
         .at_least(1),
@@ -99,6 +119,8 @@ pub(super) static GROUPS: &[ConfigDef] = &[
     int("offsets.topic.segment.bytes", "104857600", "The segment size of __consumer_offsets.").at_least(1),
     int("share.coordinator.append.linger.ms", "-1", "How long the share coordinator gathers records before it writes them.")
         .at_least(-1),
+    int("share.coordinator.cached.buffer.max.bytes", "1048588", "The largest buffer that the share coordinator keeps for reuse.")
+        .at_least(524288).cluster_wide(),
     int("share.coordinator.load.buffer.size", "5242880", "How much is read at a time when a share coordinator loads.")
         .at_least(1),
     int("share.coordinator.snapshot.update.records.per.snapshot", "500", "How many updates follow a snapshot of a share partition.")

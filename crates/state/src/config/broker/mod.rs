@@ -6,10 +6,15 @@ mod cluster;
 mod groups;
 mod log;
 mod network;
+mod remote;
+mod sasl_client;
 mod security;
+mod throttles;
 mod transactions;
 
 use super::definition::ConfigDef;
+
+pub(super) use throttles::THROTTLES;
 
 /// Each sorted by name.
 pub(super) static SECTIONS: &[&[ConfigDef]] = &[
@@ -18,6 +23,8 @@ pub(super) static SECTIONS: &[&[ConfigDef]] = &[
     groups::GROUPS,
     log::LOG,
     network::NETWORK,
+    remote::REMOTE,
+    sasl_client::SASL_CLIENT,
     security::SECURITY,
     transactions::TRANSACTIONS,
 ];
