@@ -41,12 +41,11 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
-    ApiKey::IncrementalAlterConfigs,
-    ApiKey::OffsetDelete,
     ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
     ApiKey::AlterPartitionReassignments,
     ApiKey::ListPartitionReassignments,
+    ApiKey::OffsetDelete,
     ApiKey::DescribeClientQuotas,
     ApiKey::DescribeUserScramCredentials,
     ApiKey::DescribeQuorum,
@@ -147,6 +146,11 @@ mod tests {
         {
             assert_eq!(is_software_name(&Str::from(name)), is_good, "{name:?}");
         }
+    }
+
+    #[test]
+    fn every_key_is_listed_once_in_rising_order() {
+        assert!(SERVED.is_sorted_by(|first, second| first.code() < second.code()));
     }
 
     #[test]
