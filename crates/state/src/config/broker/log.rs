@@ -26,7 +26,7 @@ pub(super) static LOG: &[ConfigDef] = &[
     long("log.cleaner.backoff.ms", "15000", "How long the cleaner rests when there is nothing to clean.")
         .at_least(0).cluster_wide().honoured(),
     long("log.cleaner.dedupe.buffer.size", "50331648", "Memory for the keys of a log that is being compacted, 24 bytes each; all threads share it.")
-        .differs(DEDUPE_REASON).at_least(1048576).cluster_wide().honoured(),
+        .differs(DEDUPE_REASON).cluster_wide().honoured(),
     long("log.cleaner.delete.retention.ms", "86400000", "The topics' delete.retention.ms.")
         .at_least(0).cluster_wide().honoured(),
     boolean("log.cleaner.enable", "true", "Whether compacted topics are compacted.").honoured(),
