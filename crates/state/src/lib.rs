@@ -12,6 +12,7 @@
 
 pub mod cluster;
 pub mod config;
+pub mod group;
 pub mod partition;
 mod refusal;
 

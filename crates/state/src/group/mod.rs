@@ -1,0 +1,3 @@
+//! Groups of consumers: who is in them, what each member reads, and how far they have got.
+
+pub mod consumer;
