@@ -6,6 +6,7 @@
 //!
 //! * [`config`]: every configuration as data (name, type, default, bounds), and the typed settings of a topic.
 //! * [`partition`]: the leader of a partition: what may be appended, what is committed, who gets an answer.
+//! * [`group`]: the groups of one coordinator: members, rebalances, committed offsets.
 //! * [`cluster`]: metadata records, the image that they build, and the commands that yield them.
 
 #![forbid(unsafe_code)]

@@ -100,8 +100,8 @@ fn uniform_moves_partitions_of_unlike_members_only_as_far_as_it_helps() {
         ("c", spec(&[2])),
     ];
     let expected = vec![
-        ("a", both(partitions(1, [0]), partitions(2, [0]))),
-        ("b", partitions(1, [1, 2])),
+        ("a", both(partitions(1, [2]), partitions(2, [0]))),
+        ("b", partitions(1, [0, 1])),
         ("c", partitions(2, [1, 2])),
     ];
     let targets = Assignor::Uniform.assign(&members(specs.clone()), &counts(&[(1, 3), (2, 3)]));

@@ -5,8 +5,13 @@ use capek_wire::{ErrorCode, Str};
 
 use crate::world::{World, beat, beat_holding, join, partitions, settle, topic_id};
 
-const TOOL: Committer<'_> =
-    Committer { member_id: "", member_epoch: -1, instance_id: None, is_transactional: false, version: 9 };
+const TOOL: Committer<'_> = Committer {
+    member_id: "",
+    member_epoch: -1,
+    instance_id: None,
+    is_transactional: false,
+    knows_member_epochs: true,
+};
 
 fn member(member_id: &str, member_epoch: i32) -> Committer<'_> {
     Committer { member_id, member_epoch, ..TOOL }
@@ -34,7 +39,10 @@ fn a_member_commits_and_fetches_with_its_epoch() {
     assert_eq!(fetch(&world, Some("a"), 2), ErrorCode::None);
     assert_eq!(commit(&world, member("z", 2), &[0]), ErrorCode::UnknownMemberId);
     assert_eq!(fetch(&world, Some("z"), 2), ErrorCode::UnknownMemberId);
-    assert_eq!(commit(&world, Committer { version: 8, ..member("a", 2) }, &[0]), ErrorCode::UnsupportedVersion);
+    assert_eq!(
+        commit(&world, Committer { knows_member_epochs: false, ..member("a", 2) }, &[0]),
+        ErrorCode::UnsupportedVersion
+    );
 }
 
 #[test]

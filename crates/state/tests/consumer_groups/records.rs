@@ -1,9 +1,10 @@
 //! The records as bytes: those of a real Kafka 4.3, there and back.
 
 use bytes::Bytes;
+use capek_state::group::Protocol;
 use capek_state::group::consumer::{
-    Change, ClassicMetadata, ClassicProtocol, ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata,
-    MemberState, RecordError, ResolvedRegex, TargetEpoch, TopicPartition,
+    Change, ClassicMetadata, ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, MemberState, RecordError,
+    ResolvedRegex, TargetEpoch, TopicPartition,
 };
 use capek_wire::Uuid;
 
@@ -60,7 +61,7 @@ fn members_are_written_as_kafka_writes_them() {
     same("00050003726561000152", Some(value), "rea", member("R", by_regex));
     let value = "000000000670726f62650b2f3132372e302e302e3102037431010000753000010021010000afc8020672616e6765\
                  1300010000000100027431ffffffff000000000000";
-    let protocol = ClassicProtocol { name: "range".into(), metadata: bytes("00010000000100027431ffffffff00000000") };
+    let protocol = Protocol { name: "range".into(), metadata: bytes("00010000000100027431ffffffff00000000") };
     let classic = ClassicMetadata { session_timeout_ms: 45_000, protocols: vec![protocol] };
     let classic_member = MemberMetadata { classic: Some(classic), ..probe(&["t1"]) };
     same("0005000363616100014b", Some(value), "caa", member("K", classic_member));

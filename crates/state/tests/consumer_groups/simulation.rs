@@ -7,7 +7,7 @@ use capek_state::group::consumer::{Assignment, TopicInfo, Topics};
 use capek_wire::ErrorCode;
 use capek_wire::messages::ConsumerGroupHeartbeatRequest;
 
-use crate::world::{Answer, World, beat, join, names, topic_id, wire};
+use crate::world::{Answer, REBALANCE_TIMEOUT_MS, World, beat, join, names, topic_id, wire};
 
 /// A generator that gives the same numbers for the same seed.
 struct Random(u64);
@@ -172,9 +172,9 @@ impl Simulation {
 
     fn pass(&mut self, ms: i64) {
         self.world.wait(ms);
-        // A client that has heard nothing for its session stops reading.
+        // Whoever has heard nothing for so long may have been told to revoke, and removed because it did not: it stops.
         for client in &mut self.clients {
-            if self.world.now_ms - client.last_heard_ms >= 45_000 {
+            if self.world.now_ms - client.last_heard_ms >= i64::from(REBALANCE_TIMEOUT_MS) {
                 client.rejoin();
             }
         }

@@ -107,6 +107,7 @@ impl ConsumerGroup {
         {
             regexes::check(regex)?;
         }
+        check(metadata.size_bytes_max() <= context.config.record_bytes_max, "The subscription is too large.")?;
         // From here on nothing is refused.
         let mut records = Vec::new();
         if let Found::Returning { previous_id } = &found {

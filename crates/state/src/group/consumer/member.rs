@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use capek_wire::Str;
 
 use super::TopicPartition;
+use crate::group::Protocol;
 
 /// The epoch of a static member that left and may come back within its session.
 pub(super) const AWAY_EPOCH: i32 = -2;
@@ -43,18 +43,12 @@ impl MemberState {
     }
 }
 
-/// A protocol that a classic member offered.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClassicProtocol {
-    pub name: Str,
-    pub metadata: Bytes,
-}
-
 /// What is known in addition of a member that speaks the classic protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClassicMetadata {
     pub session_timeout_ms: i32,
-    pub protocols: Vec<ClassicProtocol>,
+    /// In the member's order of preference.
+    pub protocols: Vec<Protocol>,
 }
 
 /// What a member says about itself.
@@ -70,6 +64,20 @@ pub struct MemberMetadata {
     pub server_assignor: Option<Str>,
     /// Of a member that speaks the classic protocol.
     pub classic: Option<ClassicMetadata>,
+}
+
+impl MemberMetadata {
+    /// At most so many bytes will its record take.
+    pub(super) fn size_bytes_max(&self) -> usize {
+        /// Lengths and numbers of a member; a length of a text.
+        const FIXED_BYTES: usize = 64;
+        const LENGTH_BYTES: usize = 3;
+        let texts = [&self.instance_id, &self.rack_id, &self.topic_regex, &self.server_assignor];
+        let texts = texts.into_iter().flatten().chain([&self.client_id, &self.client_host]).chain(&self.topic_names);
+        let protocols = self.classic.iter().flat_map(|classic| &classic.protocols);
+        let protocols = protocols.map(|protocol| protocol.name.len() + protocol.metadata.len() + 4 * LENGTH_BYTES);
+        FIXED_BYTES + texts.map(|text| text.len() + LENGTH_BYTES).sum::<usize>() + protocols.sum::<usize>()
+    }
 }
 
 /// A member of a consumer group.

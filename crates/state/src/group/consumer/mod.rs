@@ -11,7 +11,10 @@
 //! [`ConsumerGroup`] knows the owner of every partition, one that is being revoked still has its owner.
 
 pub mod assignor;
+mod classic_members;
+mod conversion;
 mod describe;
+mod embedded;
 mod group;
 mod heartbeat;
 mod leave;
@@ -29,13 +32,14 @@ use std::collections::BTreeSet;
 use capek_wire::ids::{PartitionIndex, TopicId};
 
 pub use assignor::{Assignor, MemberSpec};
+pub use conversion::MigrationPolicy;
 pub use group::{ConsumerGroup, GroupState};
 pub use heartbeat::{Heartbeat, check_heartbeat};
-pub use member::{ClassicMetadata, ClassicProtocol, Member, MemberMetadata, MemberState, Owned};
+pub use member::{ClassicMetadata, Member, MemberMetadata, MemberState, Owned};
 pub use offsets::Committer;
 pub use record::{Change, ConsumerRecord, CurrentAssignment, GroupEpoch, RecordError, ResolvedRegex, TargetEpoch};
 pub use timers::{Deadlines, Timer};
-pub use topics::{TopicInfo, TopicTable, Topics};
+pub use topics::{ImageTopics, TopicInfo, TopicTable, Topics};
 
 /// A partition of a topic, by the topic's id.
 pub type TopicPartition = (TopicId, PartitionIndex);
@@ -47,6 +51,7 @@ pub type Assignment = BTreeSet<TopicPartition>;
 const SESSION_TIMEOUT_MS: i32 = 45_000;
 const HEARTBEAT_INTERVAL_MS: i32 = 5_000;
 const ASSIGNMENT_INTERVAL_MS: i32 = 1_000;
+const RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// What is configured for a group: the broker's `group.consumer.*`, or what the group has set for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +62,9 @@ pub struct ConsumerGroupConfig {
     pub members_max: usize,
     /// Those that members may name; the first is the default.
     pub assignors: Vec<Assignor>,
+    pub migration_policy: MigrationPolicy,
+    /// The largest record that the log of the group takes.
+    pub record_bytes_max: usize,
 }
 
 impl Default for ConsumerGroupConfig {
@@ -67,6 +75,8 @@ impl Default for ConsumerGroupConfig {
             assignment_interval_ms: ASSIGNMENT_INTERVAL_MS,
             members_max: i32::MAX as usize,
             assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration_policy: MigrationPolicy::Bidirectional,
+            record_bytes_max: RECORD_BYTES_MAX,
         }
     }
 }

@@ -6,9 +6,6 @@ use super::TopicPartition;
 use super::group::ConsumerGroup;
 use crate::Refusal;
 
-/// From this version on, OffsetCommit carries member epochs.
-const MEMBER_EPOCH_VERSION: i16 = 9;
-
 /// Who commits.
 #[derive(Clone, Copy, Debug)]
 pub struct Committer<'a> {
@@ -16,8 +13,8 @@ pub struct Committer<'a> {
     pub member_epoch: i32,
     pub instance_id: Option<&'a str>,
     pub is_transactional: bool,
-    /// Of the OffsetCommit request.
-    pub version: i16,
+    /// OffsetCommit 9 and up carries member epochs.
+    pub knows_member_epochs: bool,
 }
 
 impl ConsumerGroup {
@@ -27,7 +24,7 @@ impl ConsumerGroup {
         committer: Committer<'_>,
         partitions: impl Iterator<Item = Option<TopicPartition>>,
     ) -> Result<(), Refusal> {
-        let Committer { member_id, member_epoch, instance_id, is_transactional, version } = committer;
+        let Committer { member_id, member_epoch, instance_id, is_transactional, knows_member_epochs } = committer;
         // Tools, and consumers without a group, commit where no member is.
         if member_epoch < 0 && self.members.is_empty() {
             return Ok(());
@@ -40,7 +37,7 @@ impl ConsumerGroup {
             let is_current = member_epoch == member.epoch;
             return if is_current { Ok(()) } else { Err(Refusal::bare(ErrorCode::IllegalGeneration)) };
         }
-        if !is_transactional && version < MEMBER_EPOCH_VERSION {
+        if !is_transactional && !knows_member_epochs {
             let message = "OffsetCommit version 9 or above must be used by members using the modern group protocol";
             return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
         }

@@ -24,8 +24,9 @@ use capek_wire::messages::{
 };
 use capek_wire::{DecodeError, EncodeError, Message, Reader, Str, TopicId, Writer};
 
-use super::member::{ClassicMetadata, ClassicProtocol, MemberMetadata, MemberState, Owned};
+use super::member::{ClassicMetadata, MemberMetadata, MemberState, Owned};
 use super::{Assignment, TopicPartition};
+use crate::group::Protocol;
 
 const VALUE_VERSION: i16 = 0;
 
@@ -172,6 +173,19 @@ fn decode_value<M: Message>(key: i16, value: Option<Bytes>) -> Result<Option<M>,
 }
 
 impl Change {
+    /// Whether it deletes.
+    pub fn is_tombstone(&self) -> bool {
+        match self {
+            Change::GroupEpoch(value) => value.is_none(),
+            Change::PartitionMetadata { is_deleted } => *is_deleted,
+            Change::Member { metadata, .. } => metadata.is_none(),
+            Change::TargetEpoch(value) => value.is_none(),
+            Change::Target { target, .. } => target.is_none(),
+            Change::Current { current, .. } => current.is_none(),
+            Change::Regex { resolved, .. } => resolved.is_none(),
+        }
+    }
+
     fn key(&self) -> (i16, Option<&Str>) {
         match self {
             Change::GroupEpoch(_) => (GROUP_EPOCH, None),
@@ -247,12 +261,12 @@ fn member(value: ConsumerGroupMemberMetadataValue) -> MemberMetadata {
     }
 }
 
-fn classic_protocol(protocol: member_value::ClassicProtocol) -> ClassicProtocol {
-    ClassicProtocol { name: protocol.name.detached(), metadata: Bytes::copy_from_slice(&protocol.metadata) }
+fn classic_protocol(protocol: member_value::ClassicProtocol) -> Protocol {
+    Protocol { name: protocol.name.detached(), metadata: Bytes::copy_from_slice(&protocol.metadata) }
 }
 
 fn member_value(metadata: &MemberMetadata) -> ConsumerGroupMemberMetadataValue {
-    let protocol = |protocol: &ClassicProtocol| member_value::ClassicProtocol {
+    let protocol = |protocol: &Protocol| member_value::ClassicProtocol {
         name: protocol.name.clone(),
         metadata: protocol.metadata.clone(),
     };

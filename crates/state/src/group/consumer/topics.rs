@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use capek_wire::Str;
 use capek_wire::ids::TopicId;
 
+use crate::cluster::{Delta, Image};
+
 /// A topic, as far as groups care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TopicInfo {
@@ -62,6 +64,43 @@ impl Topics for TopicTable {
 
     fn visit_names(&self, visit: &mut dyn FnMut(&str)) {
         self.topics.keys().for_each(|name| visit(name));
+    }
+}
+
+/// The topics of the cluster's image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ImageTopics {
+    version: u64,
+    image: Image,
+}
+
+impl ImageTopics {
+    /// Takes over a newer image. The version moves only if topics came, went or grew by it.
+    pub fn update(&mut self, image: &Image, delta: &Delta) {
+        let has_changed = !delta.topics_created.is_empty()
+            || !delta.topics_deleted.is_empty()
+            || image.partition_count() != self.image.partition_count();
+        self.version += u64::from(has_changed);
+        self.image = image.clone();
+    }
+}
+
+impl Topics for ImageTopics {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn topic(&self, name: &str) -> Option<TopicInfo> {
+        let topic = self.image.topic_by_name(name)?;
+        Some(TopicInfo { id: topic.id, partition_count: topic.partitions.len() as i32 })
+    }
+
+    fn name(&self, id: TopicId) -> Option<Str> {
+        self.image.topic(id).map(|topic| Str::from(&*topic.name))
+    }
+
+    fn visit_names(&self, visit: &mut dyn FnMut(&str)) {
+        self.image.topic_names_from("").for_each(visit);
     }
 }
 
