@@ -21,6 +21,8 @@ use crate::budget::MemoryBudget;
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::controller::Controller;
+use crate::coordinator_manager::{CoordinatorManager, CoordinatorManagerStart, StopCoordinators};
+use crate::coordinator_routes::CoordinatorRoutes;
 use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
 use crate::listener::{Drain, Listener};
 use crate::meta_log::{MetaLog, MetaLogError};
@@ -37,6 +39,7 @@ pub struct BrokerShared {
     pub cluster_id: String,
     pub image: Arc<ArcSwap<Image>>,
     pub routes: Arc<Routes>,
+    pub coordinators: Arc<CoordinatorRoutes>,
     pub controller: Addr<Controller>,
     pub census: Census,
     pub metrics: Metrics,
@@ -74,6 +77,7 @@ pub struct RunningBroker {
     pub was_clean: bool,
     listeners: Vec<Addr<Listener>>,
     replica_manager: Addr<ReplicaManager>,
+    coordinator_manager: Addr<CoordinatorManager>,
     journals: Vec<JournalHandle>,
     arbiters: Vec<Arbiter>,
     broker: Addr<Broker>,
@@ -174,7 +178,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     let cluster_id = image.cluster_id().unwrap_or_default().to_string();
 
     let routes = Arc::new(Routes::default());
-    let (arbiters, data_arbiters) = start_arbiters(config.data_arbiter_count()).await;
+    let (mut arbiters, data_arbiters) = start_arbiters(config.data_arbiter_count()).await;
     let mut dirs = Vec::new();
     let mut found = HashMap::new();
     for (index, dir) in opened.dirs.into_iter().enumerate() {
@@ -203,10 +207,25 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     let image = Arc::new(image);
     let applied = replica_manager.send(ApplyDelta { image: image.clone(), delta: Arc::new(delta) }).await;
     applied.map_err(|error| StartError::Io(std::io::Error::other(error)))?;
+    let coordination = Arbiter::new();
+    let coordinators = Arc::new(CoordinatorRoutes::default());
+    let coordinator_manager = CoordinatorManager::new(CoordinatorManagerStart {
+        config: config.clone(),
+        routes: routes.clone(),
+        coordinators: coordinators.clone(),
+        census: census.clone(),
+        arbiter: coordination.handle(),
+        image: image.clone(),
+        entry: census.enter("broker/coordinator-manager".to_string(), "coordinator-manager"),
+        exit: exit("coordinator-manager"),
+    })
+    .start();
+    arbiters.push(coordination);
     let published = Arc::new(ArcSwap::new(image.clone()));
     let publisher = MetadataPublisher::new(
         published.clone(),
         replica_manager.clone(),
+        coordinator_manager.clone(),
         census.enter("broker/metadata-publisher".to_string(), "metadata-publisher"),
         exit("metadata-publisher"),
     )
@@ -230,6 +249,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         cluster_id,
         image: published,
         routes,
+        coordinators,
         controller,
         census: census.clone(),
         metrics: Metrics::default(),
@@ -248,6 +268,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         was_clean: opened.was_clean,
         listeners,
         replica_manager,
+        coordinator_manager,
         journals,
         arbiters,
         broker,
@@ -276,6 +297,7 @@ impl RunningBroker {
             // An error says that it is gone already.
             let _ = listener.send(Drain { grace: DRAIN_GRACE }).await;
         }
+        let _ = self.coordinator_manager.send(StopCoordinators).await;
         let _ = self.replica_manager.send(StopReplicas).await;
         let mut closed = Ok(());
         for journal in &self.journals {

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use capek_state::cluster::Image;
+use capek_state::config::find_broker_config;
+
 /// The static configuration of one broker.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -63,6 +66,13 @@ pub struct ListenerConfig {
 }
 
 impl BrokerConfig {
+    /// The number of this name that was set for this broker, or else its default.
+    pub fn number(&self, image: &Image, name: &str) -> i64 {
+        let explicit = image.broker_value(self.node_id, &self.properties, name);
+        let default = || find_broker_config(name).and_then(|definition| definition.default);
+        explicit.as_deref().or_else(default).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
     pub fn data_arbiter_count(&self) -> usize {
         if self.data_arbiters > 0 {
             return self.data_arbiters;

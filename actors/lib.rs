@@ -7,15 +7,18 @@
 //! ├── Journal(data dir)   permanent   one thread for each data directory: gathers appends, syncs once, tells the partitions
 //! ├── ReplicaManager      permanent ── one_for_one, 3 restarts in 30 s each
 //! │     └── Partition       (orders-0, leader epoch 0)    transient: panic -> reopen the log, same epoch
+//! ├── CoordinatorManager  permanent
+//! │     └── GroupCoordinator (__consumer_offsets-12, leader epoch 0)  transient: panic -> reload from the log
 //! ├── Retention           permanent   moves log starts
 //! ├── Listener(name)      permanent ── Connection(#1) …   temporary: the client reconnects
 //! └── Http                permanent ── StreamSession(#1) …    temporary
 //! ```
 //!
-//! Arbiters: `control` has the managers and carries no data; `data-0…n` have Listeners, Connections and Partitions.
+//! Arbiters: `control` has the managers and carries no data; `data-0…n` have Listeners, Connections and Partitions;
+//! `coordination` has the coordinators: no flood of records delays a heartbeat.
 //!
 //! In reading order: [`supervision`], [`broker`], [`listener`], [`connection`], [`requests`], [`routes`], [`partition`],
-//! [`journal`], [`replica_manager`], [`controller`], [`metadata_publisher`], [`retention`].
+//! [`journal`], [`replica_manager`], [`coordinator_manager`], [`group_coordinator`], [`controller`], [`metadata_publisher`], [`retention`].
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +29,11 @@ mod clock;
 pub mod config;
 pub mod connection;
 pub mod controller;
+pub mod coordinator_manager;
+pub mod coordinator_routes;
+pub mod group_coordinator;
+mod group_loader;
+pub mod group_log;
 pub mod http;
 pub mod journal;
 pub mod listener;

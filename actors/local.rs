@@ -112,6 +112,9 @@ impl LocalClient {
         topic: &str,
         partition: PartitionIndex,
     ) -> Result<(actix::Addr<crate::partition::Partition>, Arc<crate::census::ActorEntry>), ErrorCode> {
+        if topics::is_internal(topic) {
+            return Err(ErrorCode::InvalidTopicException);
+        }
         let route = self.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let guard = route.partition(partition);
         let found = guard.as_ref().and_then(|guard| guard.as_ref()).ok_or(ErrorCode::UnknownTopicOrPartition)?;

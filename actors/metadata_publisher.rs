@@ -7,10 +7,11 @@ use arc_swap::ArcSwap;
 use capek_state::cluster::{Delta, Image, Record};
 
 use crate::census::{ActorEntry, Chaos, bring_about};
+use crate::coordinator_manager::CoordinatorManager;
 use crate::replica_manager::{ApplyDelta, ReplicaManager};
 use crate::supervision::ExitSignal;
 
-/// These records are committed, in this order. Answered when this broker's replicas have followed.
+/// These records are committed, in this order. Answered when this broker's replicas and coordinators have followed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Committed(pub Vec<Record>);
@@ -18,6 +19,7 @@ pub struct Committed(pub Vec<Record>);
 pub struct MetadataPublisher {
     image: Arc<ArcSwap<Image>>,
     replica_manager: Addr<ReplicaManager>,
+    coordinator_manager: Addr<CoordinatorManager>,
     entry: Arc<ActorEntry>,
     _exit: ExitSignal<&'static str>,
 }
@@ -26,10 +28,11 @@ impl MetadataPublisher {
     pub fn new(
         image: Arc<ArcSwap<Image>>,
         replica_manager: Addr<ReplicaManager>,
+        coordinator_manager: Addr<CoordinatorManager>,
         entry: Arc<ActorEntry>,
         exit: ExitSignal<&'static str>,
     ) -> Self {
-        Self { image, replica_manager, entry, _exit: exit }
+        Self { image, replica_manager, coordinator_manager, entry, _exit: exit }
     }
 }
 
@@ -52,10 +55,13 @@ impl Handler<Committed> for MetadataPublisher {
         }
         let image = Arc::new(image);
         self.image.store(image.clone());
-        let applied = self.replica_manager.send(ApplyDelta { image, delta: Arc::new(delta) });
+        let delta = Arc::new(delta);
+        let applied = self.replica_manager.send(ApplyDelta { image: image.clone(), delta: delta.clone() });
+        let coordinator_manager = self.coordinator_manager.clone();
         Box::pin(async move {
             // An error says that the manager stops, and the broker with it.
             let _ = applied.await;
+            let _ = coordinator_manager.send(ApplyDelta { image, delta }).await;
         })
     }
 }

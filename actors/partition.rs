@@ -54,6 +54,13 @@ pub struct AdvanceLogStart {
     pub reply: tokio::sync::oneshot::Sender<Result<Offset, ErrorCode>>,
 }
 
+/// Where does the log end when everything that was sent here before is in it, or refused?
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LogEnd {
+    pub reply: tokio::sync::oneshot::Sender<Offset>,
+}
+
 /// The journal has finished something for this partition.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -96,6 +103,7 @@ pub struct Partition {
     parked: VecDeque<Option<ParkedReply>>,
     first_parked: u64,
     log_start_waits: VecDeque<LogStartWait>,
+    log_end_waits: Vec<tokio::sync::oneshot::Sender<Offset>>,
     effects: Vec<Effect>,
     exit: ExitSignal<PartitionKey>,
 }
@@ -122,6 +130,7 @@ impl Partition {
             parked: VecDeque::new(),
             first_parked: 0,
             log_start_waits: VecDeque::new(),
+            log_end_waits: Vec::new(),
             effects: Vec::new(),
             exit: start.exit,
         }
@@ -311,6 +320,19 @@ impl Partition {
         self.shared.advance_high_watermark(leader.high_watermark());
         self.leader = Some(leader);
         self.append_gathered();
+        self.answer_log_ends();
+    }
+
+    /// While batches are gathered the end is not known.
+    fn answer_log_ends(&mut self) {
+        if !self.gathered.is_empty() || self.log_end_waits.is_empty() {
+            return;
+        }
+        let end_offset = self.leader.as_ref().map_or_else(|| self.shared.log.end_offset(), Leader::log_end);
+        for reply in self.log_end_waits.drain(..) {
+            // Whoever asked may have gone.
+            let _ = reply.send(end_offset);
+        }
     }
 }
 
@@ -375,6 +397,7 @@ impl ActorFuture<Partition> for Gather {
                 partition.load_producers(context);
             }
         }
+        partition.answer_log_ends();
         Poll::Pending
     }
 }
@@ -449,6 +472,14 @@ impl Handler<AdvanceLogStart> for Partition {
                 self.journal.submit(Entry::LogStart { log: self.shared.log.clone(), offset: log_start });
             }
         }
+    }
+}
+
+impl Handler<LogEnd> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, asked: LogEnd, _: &mut Self::Context) {
+        self.log_end_waits.push(asked.reply);
     }
 }
 

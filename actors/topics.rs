@@ -2,6 +2,7 @@
 
 use capek_state::Refusal;
 use capek_state::cluster::{Command, CreateTopic, Outcome, TopicDefaults};
+use capek_state::group::OFFSETS_TOPIC;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Uuid;
 
@@ -10,7 +11,7 @@ use crate::controller::Propose;
 
 /// The topics that brokers keep for themselves.
 pub fn is_internal(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+    matches!(name, OFFSETS_TOPIC | "__transaction_state" | "__share_group_state")
 }
 
 /// `num.partitions` and `default.replication.factor` as they stand now.
@@ -28,14 +29,36 @@ pub fn new_topic_id() -> Uuid {
     Uuid(crate::random::bytes())
 }
 
+/// `__consumer_offsets` as its own configurations say.
+fn offsets_defaults(broker: &BrokerShared) -> (TopicDefaults, Vec<(String, Option<String>)>) {
+    let image = broker.image.load();
+    let number = |name: &str| broker.config.number(&image, name);
+    let defaults = TopicDefaults {
+        partitions: i32::try_from(number("offsets.topic.num.partitions")).unwrap_or(i32::MAX),
+        replication_factor: i16::try_from(number("offsets.topic.replication.factor")).unwrap_or(i16::MAX),
+    };
+    let segment_bytes = number("offsets.topic.segment.bytes").to_string();
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "producer"), // whatever the broker's says: its coordinators choose
+        ("segment.bytes", &segment_bytes),
+    ];
+    (defaults, configs.map(|(name, value)| (name.to_string(), Some(value.to_string()))).into())
+}
+
 /// Creates a topic with the broker's defaults. Two who ask at the same time both succeed.
 pub async fn auto_create(broker: &BrokerShared, name: &str) -> Result<Outcome, Refusal> {
+    let (defaults, configs) = match name {
+        OFFSETS_TOPIC => offsets_defaults(broker),
+        _ => (defaults(broker), Vec::new()),
+    };
     let create = CreateTopic {
         name: name.to_string(),
         id: new_topic_id(),
         partitions: -1,
         replication_factor: -1,
-        defaults: defaults(broker),
+        configs,
+        defaults,
         seed: crate::random::seed(),
         ..Default::default()
     };

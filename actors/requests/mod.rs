@@ -31,23 +31,35 @@ mod api_versions;
 mod authorized;
 mod change;
 mod config_resource;
+mod coordinator;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_acls;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
+mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
 mod leader;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 pub use api_versions::SERVED;
 pub use produce::PendingResponse;
@@ -115,6 +127,15 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::Metadata => call.serve(reader, metadata::answer),
         ApiKey::Fetch => fetch::start(call, reader),
         ApiKey::ListOffsets => call.serve(reader, list_offsets::answer),
+        ApiKey::OffsetCommit => call.serve(reader, offset_commit::answer),
+        ApiKey::OffsetFetch => call.serve(reader, offset_fetch::answer),
+        ApiKey::FindCoordinator => call.serve(reader, find_coordinator::answer),
+        ApiKey::JoinGroup => join_group::start(call, reader),
+        ApiKey::Heartbeat => call.serve(reader, heartbeat::answer),
+        ApiKey::LeaveGroup => call.serve(reader, leave_group::answer),
+        ApiKey::SyncGroup => call.serve(reader, sync_group::answer),
+        ApiKey::DescribeGroups => call.serve(reader, describe_groups::answer),
+        ApiKey::ListGroups => call.serve(reader, list_groups::answer),
         ApiKey::CreateTopics => call.serve(reader, create_topics::answer),
         ApiKey::DeleteTopics => call.serve(reader, delete_topics::answer),
         ApiKey::DeleteRecords => call.serve(reader, delete_records::answer),
@@ -125,7 +146,9 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::AlterConfigs => call.serve(reader, alter_configs::answer),
         ApiKey::DescribeLogDirs => call.serve(reader, describe_log_dirs::answer),
         ApiKey::CreatePartitions => call.serve(reader, create_partitions::answer),
+        ApiKey::DeleteGroups => call.serve(reader, delete_groups::answer),
         ApiKey::IncrementalAlterConfigs => call.serve(reader, incremental_alter_configs::answer),
+        ApiKey::OffsetDelete => call.serve(reader, offset_delete::answer),
         ApiKey::DescribeCluster => call.answer(reader, describe_cluster::answer),
         ApiKey::DescribeTopicPartitions => call.answer(reader, describe_topic_partitions::answer),
         other => Dispatch::Close(format!("API {} is not served", other.name())),

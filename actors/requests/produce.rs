@@ -22,6 +22,7 @@ use crate::budget::BudgetPermit;
 use crate::partition::Append;
 use crate::produce::{Acks, AppendReply, PartitionAnswer, PendingProduce};
 use crate::routes::TopicRoute;
+use crate::topics;
 
 /// A produce request whose partitions are being written.
 pub struct PendingResponse {
@@ -76,10 +77,11 @@ pub fn start(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Budge
 
 fn find_topic(context: &RequestContext, topic: &TopicRef) -> Result<Arc<TopicRoute>, ErrorCode> {
     let routes = &context.broker.routes;
-    match topic {
+    let route = match topic {
         TopicRef::Name(name) => routes.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition),
         TopicRef::Id(id) => routes.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
-    }
+    }?;
+    if topics::is_internal(&route.name) { Err(ErrorCode::InvalidTopicException) } else { Ok(route) }
 }
 
 /// Sends one batch to its leader, or answers at once when there is none.

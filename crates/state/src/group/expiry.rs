@@ -2,9 +2,10 @@
 //! have nothing left.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use capek_wire::codec::Str;
-use capek_wire::ids::PartitionIndex;
+use capek_wire::ids::{PartitionIndex, TopicId};
 
 use super::classic::ClassicState;
 use super::{CommittedOffset, Coordinator, Effects, Group, GroupKind, Record};
@@ -43,14 +44,17 @@ impl Coordinator {
         }
     }
 
-    /// Topics were deleted: what was committed to them means nothing any more.
-    pub fn topics_deleted(&mut self, topics: &[&str], effects: &mut Effects) {
+    /// Topics of these names and ids were deleted: what was committed to them means nothing any more.
+    pub fn topics_deleted(&mut self, topics: &[(Arc<str>, TopicId)], effects: &mut Effects) {
         let mut forgotten: Vec<(Str, Vec<(Str, PartitionIndex)>)> = Vec::new();
         for (id, group) in &self.groups {
-            for topic in topics {
+            for (topic, topic_id) in topics {
                 let Some(partitions) = group.offsets.topic(topic) else { continue };
-                let offsets = partitions.keys().map(|partition| (Str::from(*topic), *partition)).collect();
-                forgotten.push((id.clone(), offsets));
+                // A topic of the same name may have been made since then.
+                let is_gone =
+                    |committed: &CommittedOffset| committed.topic_id.is_zero() || committed.topic_id == *topic_id;
+                let gone = partitions.iter().filter(|(_, committed)| is_gone(committed));
+                forgotten.push((id.clone(), gone.map(|(partition, _)| (Str::from(&**topic), *partition)).collect()));
             }
         }
         for (id, offsets) in forgotten {

@@ -53,8 +53,11 @@ pub fn shard_of(group: &str, partition_count: i32) -> PartitionIndex {
     hash.checked_abs().unwrap_or(0) % partition_count
 }
 
-/// A member id that nobody has had before, in Kafka's form: a name that people recognise, and a UUID.
-pub fn new_member_id(name: &str, id: Uuid) -> String {
-    let hex: String = id.0.iter().map(|byte| format!("{byte:02x}")).collect();
+/// A member id that nobody has had before, in Kafka's form: a name that people recognise, and a UUID made of random bytes.
+pub fn new_member_id(name: &str, Uuid(mut bytes): Uuid) -> String {
+    // The marks of a random UUID, version 4.
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{name}-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
