@@ -31,6 +31,8 @@ mod api_versions;
 mod authorized;
 mod change;
 mod config_resource;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod coordinator;
 mod create_partitions;
 mod create_topics;
@@ -150,6 +152,8 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::IncrementalAlterConfigs => call.serve(reader, incremental_alter_configs::answer),
         ApiKey::OffsetDelete => call.serve(reader, offset_delete::answer),
         ApiKey::DescribeCluster => call.answer(reader, describe_cluster::answer),
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::start(call, reader),
+        ApiKey::ConsumerGroupDescribe => call.serve(reader, consumer_group_describe::answer),
         ApiKey::DescribeTopicPartitions => call.answer(reader, describe_topic_partitions::answer),
         other => Dispatch::Close(format!("API {} is not served", other.name())),
     }

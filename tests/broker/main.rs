@@ -9,6 +9,7 @@
 mod support;
 
 mod clients;
+mod consumer_groups;
 mod crash;
 mod disk;
 mod front_door;

@@ -149,6 +149,18 @@ impl Background {
         }
     }
 
+    /// None when there was none in time. A program that has ended is a failure.
+    pub fn line_within(&mut self, within: Duration) -> Option<String> {
+        match self.lines.recv_timeout(within) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
+                panic!("it has ended\n{stderr}")
+            }
+        }
+    }
+
     /// None when it has ended.
     pub fn next_line(&mut self) -> Option<String> {
         match self.lines.recv_timeout(DEADLINE) {

@@ -10,7 +10,7 @@ use super::consumer::{Change, ConsumerGroup, ConsumerRecord, Heartbeat, check_he
 use super::coordinator::{Group, GroupKind};
 use super::{Coordinator, Cx, Effects, Record};
 use crate::Refusal;
-use crate::cluster::{Delta, Image};
+use crate::cluster::Image;
 
 /// A ConsumerGroupHeartbeat and who sent it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +25,9 @@ pub struct ConsumerHeartbeat {
 }
 
 impl Coordinator {
-    /// The cluster has changed. Members hear of it with their next heartbeats.
-    pub fn update_topics(&mut self, image: &Image, delta: &Delta) {
-        self.topics.update(image, delta);
+    /// Topics came, went or grew: it is now as this image says. Members hear of it with their next heartbeats.
+    pub fn set_topics(&mut self, image: &Image) {
+        self.topics.set(image);
     }
 
     /// A member of the consumer protocol joins, reports or leaves.
@@ -53,6 +53,9 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         let request = &heartbeat.request;
+        if !self.config.consumer.is_enabled {
+            return Err(Refusal::bare(ErrorCode::UnsupportedVersion));
+        }
         check_heartbeat(request, heartbeat.version, &self.config.consumer.assignors)?;
         let id = request.group_id.detached();
         let is_join = request.member_epoch == 0;

@@ -77,6 +77,22 @@ fn the_next_assignment_waits_for_its_interval() {
 }
 
 #[test]
+fn a_member_that_waits_is_asked_to_report_sooner() {
+    let mut world = World::new();
+    world.send(&join("a", &["t1"])).expect("a joins");
+    world.wait(400);
+    let interval = |world: &mut World, request| world.send(&request).expect("it is accepted").heartbeat_interval_ms;
+    assert_eq!(interval(&mut world, join("b", &["t1"])), 600, "then there is a target");
+    world.wait(590);
+    assert_eq!(interval(&mut world, beat("b", 2)), 100);
+    world.wait(10);
+    assert_eq!(interval(&mut world, beat("b", 2)), 1_000, "a has not given anything back");
+    assert_eq!(interval(&mut world, beat("a", 2)), 5_000);
+    world.config.heartbeat_interval_ms = 700;
+    assert_eq!(interval(&mut world, beat("b", 3)), 700);
+}
+
+#[test]
 fn a_clock_that_went_back_does_not_stop_assignments() {
     let mut world = World::new();
     world.send(&join("a", &["t1"])).expect("a joins");

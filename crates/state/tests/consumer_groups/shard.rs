@@ -1,6 +1,6 @@
 //! A whole shard, with topics of an image, and everything that it has written.
 
-use capek_state::cluster::{Delta, Image, PartitionRecord, Record as ClusterRecord};
+use capek_state::cluster::{Image, PartitionRecord, Record as ClusterRecord};
 use capek_state::group::{
     CommitRequest, ConsumerHeartbeat, Coordinator, Effects, FetchRequest, GroupConfig, HeartbeatRequest, JoinAnswer,
     JoinRequest, LeaveRequest, LeavingMember, ListFilter, OffsetToCommit, Protocol, Record, ReplyId, SyncAnswer,
@@ -18,6 +18,7 @@ pub struct Shard {
     pub now_ms: i64,
     pub log: Vec<Record>,
     next_reply: u64,
+    newcomer_count: usize,
     /// Answers to joins and syncs that waited.
     pub late_joins: Vec<(ReplyId, JoinAnswer)>,
     pub late_syncs: Vec<(ReplyId, SyncAnswer)>,
@@ -64,6 +65,7 @@ impl Shard {
             now_ms: START_MS,
             log: Vec::new(),
             next_reply: 0,
+            newcomer_count: 0,
             late_joins: Vec::new(),
             late_syncs: Vec::new(),
         };
@@ -73,7 +75,6 @@ impl Shard {
     }
 
     pub fn create_topic(&mut self, name: &str, id: u8, partition_count: i32) {
-        let mut delta = Delta::default();
         let mut records = vec![ClusterRecord::Topic { topic_id: topic_id(id), name: name.into() }];
         for partition in 0..partition_count {
             let record = PartitionRecord {
@@ -89,9 +90,9 @@ impl Shard {
             records.push(ClusterRecord::Partition(record));
         }
         for record in &records {
-            self.image.apply_into(record, &mut delta);
+            self.image.apply(record);
         }
-        self.groups.update_topics(&self.image, &delta);
+        self.groups.set_topics(&self.image);
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -119,8 +120,10 @@ impl Shard {
         }
     }
 
-    /// The answer, if it came at once.
+    /// The answer, if it came at once. Newcomers are `k`, `k1`, `k2`.
     pub fn join(&mut self, member_id: &str, protocol: Protocol) -> Option<JoinAnswer> {
+        let new_member_id = if self.newcomer_count == 0 { "k".to_owned() } else { format!("k{}", self.newcomer_count) };
+        self.newcomer_count += usize::from(member_id.is_empty());
         self.next_reply += 1;
         let reply = ReplyId(self.next_reply);
         let request = JoinRequest {
@@ -133,12 +136,14 @@ impl Shard {
             protocol_type: "consumer".into(),
             protocols: vec![protocol],
             requires_known_member: false,
-            new_member_id: "k".into(),
+            new_member_id: new_member_id.into(),
             ..Default::default()
         };
         let mut effects = Effects::default();
         self.groups.join(self.now_ms, request, reply, &mut effects);
         self.carry_out(effects);
+        // The initial delay of a classic group is over at once.
+        self.wait(0);
         let found = self.late_joins.iter().position(|(id, _)| *id == reply)?;
         Some(self.late_joins.remove(found).1)
     }
@@ -215,9 +220,7 @@ impl Shard {
     /// As a new coordinator finds the shard in the log.
     pub fn reload(&mut self) {
         let mut groups = Coordinator::new(config());
-        let mut delta = Delta::default();
-        delta.topics_created.insert(topic_id(1));
-        groups.update_topics(&self.image, &delta);
+        groups.set_topics(&self.image);
         for record in &self.log {
             let (key, value) = record.encode().expect("it can be written");
             groups.replay(&Record::decode(key, value).expect("it can be read").expect("it is of a known kind"));

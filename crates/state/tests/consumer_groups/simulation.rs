@@ -129,7 +129,9 @@ struct Simulation {
 impl Simulation {
     fn new(seed: u64) -> Simulation {
         let clients = (0..CLIENT_COUNT).map(Client::new).collect();
-        Simulation { world: World::new(), clients, random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1) }
+        let mut world = World::new();
+        world.calls_per_check = 97;
+        Simulation { world, clients, random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1) }
     }
 
     fn run(&mut self) {

@@ -21,6 +21,9 @@ use crate::Refusal;
 const MEMBER_CHOOSES_ID: i16 = 1;
 const JOIN_EPOCH: i32 = 0;
 const LEAVE_EPOCH: i32 = -1;
+/// How often a member reports that waits for partitions, and at most how often one that waits for a target.
+const WAITING_HEARTBEAT_MS: i32 = 1_000;
+const WAITING_HEARTBEAT_MS_MIN: i32 = 100;
 
 /// A heartbeat and who sent it.
 #[derive(Clone, Copy, Debug)]
@@ -247,6 +250,20 @@ impl ConsumerGroup {
         has_assignment_changed
     }
 
+    /// A member that waits, for the next target or for partitions of others, asks again soon: nobody calls it. (Kafka
+    /// always answers what is configured, and such a member waits for that long.)
+    fn heartbeat_interval_ms(&self, member: &Member, context: &Context<'_>) -> i32 {
+        let interval_ms = context.config.heartbeat_interval_ms;
+        if self.epoch > self.target_epoch {
+            let due_in_ms = i32::try_from(self.assignment_due_in(context)).unwrap_or(i32::MAX);
+            interval_ms.min(due_in_ms.max(WAITING_HEARTBEAT_MS_MIN))
+        } else if member.state == MemberState::UnreleasedPartitions {
+            interval_ms.min(WAITING_HEARTBEAT_MS)
+        } else {
+            interval_ms
+        }
+    }
+
     fn heartbeat_response(
         &self,
         member_id: &Str,
@@ -261,7 +278,7 @@ impl ConsumerGroup {
         ConsumerGroupHeartbeatResponse {
             member_id: Some(member_id.clone()),
             member_epoch: member.epoch,
-            heartbeat_interval_ms: context.config.heartbeat_interval_ms,
+            heartbeat_interval_ms: self.heartbeat_interval_ms(member, context),
             assignment: is_told.then(|| wire_assignment(&member.assigned)),
             ..Default::default()
         }

@@ -56,6 +56,8 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 /// What is configured for a group: the broker's `group.consumer.*`, or what the group has set for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConsumerGroupConfig {
+    /// `group.coordinator.rebalance.protocols` names the consumer protocol.
+    pub is_enabled: bool,
     pub session_timeout_ms: i32,
     pub heartbeat_interval_ms: i32,
     pub assignment_interval_ms: i32,
@@ -70,6 +72,7 @@ pub struct ConsumerGroupConfig {
 impl Default for ConsumerGroupConfig {
     fn default() -> Self {
         ConsumerGroupConfig {
+            is_enabled: true,
             session_timeout_ms: SESSION_TIMEOUT_MS,
             heartbeat_interval_ms: HEARTBEAT_INTERVAL_MS,
             assignment_interval_ms: ASSIGNMENT_INTERVAL_MS,

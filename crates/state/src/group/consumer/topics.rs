@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use capek_wire::Str;
 use capek_wire::ids::TopicId;
 
-use crate::cluster::{Delta, Image};
+use crate::cluster::Image;
 
 /// A topic, as far as groups care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,12 +75,9 @@ pub struct ImageTopics {
 }
 
 impl ImageTopics {
-    /// Takes over a newer image. The version moves only if topics came, went or grew by it.
-    pub fn update(&mut self, image: &Image, delta: &Delta) {
-        let has_changed = !delta.topics_created.is_empty()
-            || !delta.topics_deleted.is_empty()
-            || image.partition_count() != self.image.partition_count();
-        self.version += u64::from(has_changed);
+    /// Topics came, went or grew: takes over the image that says so.
+    pub fn set(&mut self, image: &Image) {
+        self.version += 1;
         self.image = image.clone();
     }
 }
