@@ -39,7 +39,8 @@ impl Client {
     }
 
     fn join(self, broker: &Broker, protocol: &str, topics: &str, more: &[&str]) -> Member {
-        let arguments = [&[broker.kafka().as_str(), "g", protocol, topics], more].concat();
+        let bootstrap = broker.kafka();
+        let arguments = [&[bootstrap.as_str(), "g", protocol, topics], more].concat();
         Member { program: Background::start(self.command(&arguments)), assigned: BTreeSet::new(), records: Vec::new() }
     }
 }
@@ -291,6 +292,7 @@ fn group_type(broker: &Broker) -> String {
 }
 
 fn groups(broker: &Broker, arguments: &[&str]) -> String {
-    let arguments = [&["--bootstrap-server", broker.kafka().as_str()], arguments].concat();
+    let bootstrap = broker.kafka();
+    let arguments = [&["--bootstrap-server", bootstrap.as_str()], arguments].concat();
     output_of(java("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &arguments))
 }
