@@ -1,3 +1,8 @@
 //! The rules of groups as promises, each held against the plain state machine that keeps it.
 
+mod fixtures;
+mod joining;
+mod offsets;
 mod records;
+mod sessions;
+mod syncing;
