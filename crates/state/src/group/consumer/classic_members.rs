@@ -38,8 +38,8 @@ impl ConsumerGroup {
         request: &JoinRequest,
         context: &Context<'_>,
     ) -> Result<Outcome<JoinAnswer>, (ErrorCode, Str)> {
-        let refused = |error| (error, request.member_id.clone());
-        self.check_size(&request.member_id, context).map_err(|refusal| (refusal.code, Str::default()))?;
+        let refused = |error| (error, Str::default());
+        self.check_size(&request.member_id, context).map_err(|refusal| refused(refusal.code))?;
         let inconsistent = || refused(ErrorCode::InconsistentGroupProtocol);
         if !self.supports(request) {
             return Err(inconsistent());
@@ -99,10 +99,10 @@ impl ConsumerGroup {
         };
         match self.static_members.get(instance_id) {
             None if is_newcomer => Ok((member_id, None)),
-            None => Err((ErrorCode::UnknownMemberId, member_id)),
+            None => Err((ErrorCode::UnknownMemberId, Str::default())),
             Some(holder) if is_newcomer => Ok((member_id, Some(holder.clone()))),
             Some(holder) if *holder == member_id => Ok((member_id, None)),
-            Some(_) => Err((ErrorCode::FencedInstanceId, member_id)),
+            Some(_) => Err((ErrorCode::FencedInstanceId, Str::default())),
         }
     }
 
