@@ -5,7 +5,8 @@
 //! whatever prefix of the answers is complete. Appends and their completions pass no mailbox of this actor.
 //!
 //! What bounds it: a frame is paid for from the [`MemoryBudget`] before its body is read; at most [`IN_FLIGHT_MAX`] requests
-//! are open; and nothing is read while more than [`UNSENT_BYTES_MAX`] wait for a slow client to take them.
+//! are open, and at most [`UNCONFIRMED_BYTES_MAX`] of records wait for the disk; and nothing is read while more than
+//! [`UNSENT_BYTES_MAX`] wait for a slow client to take them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,11 +30,15 @@ use tokio_util::io::poll_read_buf;
 
 use crate::budget::{BudgetPermit, MemoryBudget};
 use crate::census::{ActorEntry, Chaos, bring_about};
+use crate::read_buffers::ReadBuffers;
 use crate::requests::{self, Dispatch, PendingResponse, RequestContext, Response};
 use crate::supervision::ExitSignal;
 
 /// Requests of one connection that are open at a time.
 pub const IN_FLIGHT_MAX: usize = 1024;
+/// What one client's produce requests hold while they wait for the disk. Two rounds of the journal keep it busy; more would
+/// only be more memory, and none of it still in the processor's cache when its turn comes.
+pub const UNCONFIRMED_BYTES_MAX: usize = 16 << 20;
 /// Answers that wait for a slow client; beyond it nothing more is read from it.
 pub const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// The first request is ApiVersions, or at most a Metadata: what is larger is not a client.
@@ -69,6 +74,9 @@ pub struct Connection {
     budget: MemoryBudget,
     entry: Arc<ActorEntry>,
     input: BytesMut,
+    /// Of `input` when it is one of the arbiter's buffers; otherwise 0.
+    input_capacity: usize,
+    buffers: ReadBuffers,
     read_bytes: usize,
     /// The largest frame that this client has sent.
     largest_frame_bytes: usize,
@@ -78,6 +86,7 @@ pub struct Connection {
     frame: Option<(usize, BudgetPermit)>,
     frame_began: Option<Instant>,
     in_flight: VecDeque<InFlight>,
+    unconfirmed_bytes: usize,
     output: Output,
     waker: Arc<AtomicWaker>,
     tick: Pin<Box<Sleep>>,
@@ -108,7 +117,7 @@ pub struct ConnectionStart {
 
 enum InFlight {
     Ready(Response),
-    Produce(PendingResponse),
+    Produce { pending: PendingResponse, frame_bytes: usize },
     Task(RunningRequest),
 }
 
@@ -137,12 +146,15 @@ impl Connection {
             budget: start.budget,
             entry: start.entry,
             input: BytesMut::new(),
+            input_capacity: 0,
+            buffers: ReadBuffers::of_this_arbiter(),
             read_bytes: READ_BYTES_MIN,
             largest_frame_bytes: 0,
             waiting_permit: None,
             frame: None,
             frame_began: None,
             in_flight: VecDeque::new(),
+            unconfirmed_bytes: 0,
             output: Output::default(),
             tick: Box::pin(tokio::time::sleep(TICK)),
             opened: now,
@@ -193,6 +205,7 @@ impl Connection {
         !self.is_draining
             && !self.has_read_all
             && self.in_flight.len() < IN_FLIGHT_MAX
+            && self.unconfirmed_bytes < UNCONFIRMED_BYTES_MAX
             && self.output.len_bytes < UNSENT_BYTES_MAX
     }
 
@@ -205,8 +218,9 @@ impl Connection {
                     let Some(InFlight::Ready(response)) = self.in_flight.pop_front() else { break };
                     response
                 }
-                Some(InFlight::Produce(pending)) if pending.is_complete() => {
-                    let Some(InFlight::Produce(pending)) = self.in_flight.pop_front() else { break };
+                Some(InFlight::Produce { pending, .. }) if pending.is_complete() => {
+                    let Some(InFlight::Produce { pending, frame_bytes }) = self.in_flight.pop_front() else { break };
+                    self.unconfirmed_bytes -= frame_bytes;
                     pending.into_response(&self.context)?
                 }
                 Some(InFlight::Task(running)) if running.slot.borrow().is_some() => {
@@ -252,7 +266,7 @@ impl Connection {
         }
         // Grow with what arrives, or has arrived before: a length that is only claimed must not cost its memory.
         let proven = self.read_bytes.max(self.input.len()).max(self.largest_frame_bytes);
-        self.input.reserve(wanted.min(proven));
+        self.make_room(wanted.min(proven));
         let mut room = (&mut self.input).limit(wanted);
         match poll_read_buf(Pin::new(&mut self.stream), task, &mut room) {
             Poll::Ready(Ok(0)) => {
@@ -268,6 +282,35 @@ impl Connection {
             }
             Poll::Ready(Err(error)) => Err(error),
             Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Room for `wanted_bytes` more. A client that sends large frames reads into the arbiter's buffers from a frame's head on.
+    fn make_room(&mut self, wanted_bytes: usize) {
+        let has_bytes = self.input.len();
+        if self.input.capacity() - has_bytes >= wanted_bytes {
+            return;
+        }
+        let mut capacity = has_bytes + wanted_bytes;
+        if self.largest_frame_bytes > LARGE_FRAME_BYTES {
+            capacity = capacity.max(self.largest_frame_bytes + READ_BYTES_MAX);
+        }
+        if capacity <= LARGE_FRAME_BYTES + READ_BYTES_MAX {
+            self.input.reserve(wanted_bytes);
+            return;
+        }
+        let mut larger = self.buffers.take(capacity);
+        larger.extend_from_slice(&self.input);
+        self.give_back_input();
+        self.input_capacity = larger.capacity();
+        self.input = larger;
+    }
+
+    /// The next read begins in a buffer of its own; the memory of this one may come back when its frames are gone.
+    fn give_back_input(&mut self) {
+        if self.input_capacity > 0 {
+            self.buffers.keep(std::mem::take(&mut self.input), self.input_capacity);
+            self.input_capacity = 0;
         }
     }
 
@@ -288,6 +331,10 @@ impl Connection {
             }
             self.largest_frame_bytes = self.largest_frame_bytes.max(*size);
             let frame = self.input.split_to(*size);
+            // The rest of a buffer serves on, unless the frame took most of it: no small frame shall hold a large buffer.
+            if self.input.is_empty() && frame.len() >= self.input_capacity / 2 {
+                self.give_back_input();
+            }
             let permit = self.frame.take().map(|(_, permit)| permit);
             self.frame_began = None;
             self.requests_count += 1;
@@ -347,9 +394,13 @@ impl Connection {
     }
 
     fn start(&mut self, frame: BytesMut, permit: Option<BudgetPermit>) -> Result<(), String> {
+        let frame_bytes = frame.len();
         match requests::dispatch(&self.context, frame, permit) {
             Dispatch::Ready(response) => self.in_flight.push_back(InFlight::Ready(response)),
-            Dispatch::Produce(pending) => self.in_flight.push_back(InFlight::Produce(pending)),
+            Dispatch::Produce(pending) => {
+                self.unconfirmed_bytes += frame_bytes;
+                self.in_flight.push_back(InFlight::Produce { pending, frame_bytes });
+            }
             Dispatch::Later(request) => {
                 let slot = TaskSlot::default();
                 let task = actix_rt::spawn(run_request(slot.clone(), self.waker.clone(), request));
@@ -377,13 +428,16 @@ impl Connection {
             self.time_out_produces(now);
             if self.input.is_empty() && now.duration_since(self.last_active) > TICK {
                 self.input = BytesMut::new(); // an idle connection owns no buffer
+                self.input_capacity = 0;
                 self.read_bytes = READ_BYTES_MIN;
+                self.largest_frame_bytes = 0;
             }
+            self.buffers.shrink(now);
             self.entry.parked.store(self.in_flight.len() as u64, std::sync::atomic::Ordering::Relaxed);
             let held = self.input.len() + self.output.len_bytes;
             self.entry.bytes_held.store(held as u64, std::sync::atomic::Ordering::Relaxed);
             self.tick.as_mut().reset((now + TICK).into());
-            if matches!(self.in_flight.front(), Some(InFlight::Produce(pending)) if pending.is_complete()) {
+            if matches!(self.in_flight.front(), Some(InFlight::Produce { pending, .. }) if pending.is_complete()) {
                 task.waker().wake_by_ref();
             }
         }
@@ -392,7 +446,7 @@ impl Connection {
 
     fn time_out_produces(&mut self, now: Instant) {
         for in_flight in &mut self.in_flight {
-            if let InFlight::Produce(pending) = in_flight {
+            if let InFlight::Produce { pending, .. } = in_flight {
                 pending.time_out(now);
             }
         }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use capek_log::{ReadOutcome, ReadRequest};
 use capek_state::group::{Coordinator, GroupConfig, Record};
 use capek_wire::batch::{self, BatchHeader};
+use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Offset;
 use log::info;
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -74,12 +75,11 @@ type Leader = (Arc<PartitionShared>, Addr<Partition>);
 
 fn leader_of(routes: &Routes, key: &PartitionKey) -> Result<Option<Leader>, LoadError> {
     let Some(topic) = routes.topic_by_id(key.topic_id) else { return Ok(None) };
-    let guard = topic.partition(key.partition);
-    let Some(route) = guard.as_ref().and_then(|guard| guard.as_ref()) else { return Ok(None) };
-    if route.is_offline {
-        return Err(LoadError::Offline);
+    match topic.serving(key.partition) {
+        Ok(route) => Ok(route.leader.clone().map(|leader| (route.shared.clone(), leader))),
+        Err(ErrorCode::KafkaStorageError) => Err(LoadError::Offline),
+        Err(_) => Ok(None),
     }
-    Ok(route.leader.clone().map(|leader| (route.shared.clone(), leader)))
 }
 
 /// False when the leader ended before that.

@@ -111,8 +111,7 @@ impl GroupLog {
 
     fn route(&self) -> Result<Arc<PartitionRoute>, ErrorCode> {
         let topic = self.routes.topic_by_id(self.key.topic_id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let guard = topic.partition(self.key.partition);
-        guard.as_ref().and_then(|guard| guard.as_ref()).cloned().ok_or(ErrorCode::NotLeaderOrFollower)
+        Ok(topic.serving(self.key.partition)?.clone())
     }
 
     /// Gives the answers of all that is committed by now; `waker` is woken when there is more. An error says that a batch is

@@ -45,6 +45,7 @@ pub mod partition;
 pub mod produce;
 pub mod producer_ids;
 mod random;
+mod read_buffers;
 pub mod replica_manager;
 pub mod requests;
 pub mod retention;

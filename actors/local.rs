@@ -71,9 +71,7 @@ impl LocalClient {
     /// What outlives a partition's incarnations: offsets, the log, its configuration.
     pub fn partition(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<PartitionShared>, ErrorCode> {
         let route = self.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let guard = route.partition(partition);
-        let found = guard.as_ref().and_then(|guard| guard.as_ref()).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        if found.is_offline { Err(ErrorCode::KafkaStorageError) } else { Ok(found.shared.clone()) }
+        Ok(route.serving(partition)?.shared.clone())
     }
 
     /// Appends one batch (base offset 0, CRC set) and waits until it is as durable as `acks` asks, at most `timeout`.
@@ -116,11 +114,7 @@ impl LocalClient {
             return Err(ErrorCode::InvalidTopicException);
         }
         let route = self.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let guard = route.partition(partition);
-        let found = guard.as_ref().and_then(|guard| guard.as_ref()).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        if found.is_offline {
-            return Err(ErrorCode::KafkaStorageError);
-        }
+        let found = route.serving(partition)?;
         let leader = found.leader.clone().ok_or(ErrorCode::NotLeaderOrFollower)?;
         Ok((leader, found.entry.clone()))
     }

@@ -180,8 +180,9 @@ impl ReplicaManager {
         let log = match log {
             Ok(log) => log,
             Err(error) => {
-                error!("{} is offline: its log cannot be opened: {error}", wanted.key);
-                context.notify(ReplicaFailed { partition: wanted.key.clone(), reason: error.to_string() });
+                self.routes.set_unopened(&wanted.key);
+                let reason = format!("its log cannot be opened: {error}");
+                context.notify(ReplicaFailed { partition: wanted.key.clone(), reason });
                 return;
             }
         };

@@ -5,15 +5,18 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::Addr;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{LeaderEpoch, PartitionIndex, TopicId};
 
 use crate::census::ActorEntry;
 use crate::partition::Partition;
-use crate::shared::PartitionShared;
+use crate::shared::{PartitionKey, PartitionShared};
 use crate::supervision::Incarnation;
 
 /// Where a partition's leader lives right now.
@@ -32,17 +35,54 @@ pub struct PartitionRoute {
 pub struct TopicRoute {
     pub name: Arc<str>,
     pub id: TopicId,
-    slots: Vec<Arc<ArcSwapOption<PartitionRoute>>>,
+    slots: Vec<Arc<Slot>>,
+}
+
+/// A partition's place in the table; empty while this broker has no replica of it.
+#[derive(Default)]
+struct Slot {
+    route: ArcSwapOption<PartitionRoute>,
+    /// There is a replica here, but its log could not be opened: there is nothing that a route could lead to.
+    is_unopened: AtomicBool,
+}
+
+/// A route for as long as somebody looks at it, without a count of references that all connections would share.
+pub struct RouteGuard(arc_swap::Guard<Option<Arc<PartitionRoute>>>);
+
+impl Deref for RouteGuard {
+    type Target = Arc<PartitionRoute>;
+
+    fn deref(&self) -> &Arc<PartitionRoute> {
+        self.0.as_ref().expect("a guard is made of a route that is there")
+    }
 }
 
 impl TopicRoute {
-    pub fn partition(&self, index: PartitionIndex) -> Option<arc_swap::Guard<Option<Arc<PartitionRoute>>>> {
-        let slot = self.slots.get(usize::try_from(index).ok()?)?.load();
-        slot.is_some().then_some(slot)
+    /// The route of a replica that serves, or the error that tells a client why there is none.
+    pub fn serving(&self, index: PartitionIndex) -> Result<RouteGuard, ErrorCode> {
+        let slot = usize::try_from(index).ok().and_then(|index| self.slots.get(index));
+        let slot = slot.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let route = slot.route.load();
+        match &*route {
+            Some(found) if found.is_offline => Err(ErrorCode::KafkaStorageError),
+            Some(_) => Ok(RouteGuard(route)),
+            None if slot.is_unopened.load(Ordering::Acquire) => Err(ErrorCode::KafkaStorageError),
+            None => Err(ErrorCode::UnknownTopicOrPartition),
+        }
     }
 
+    /// The replicas whose log is open, those that are offline too.
     pub fn partitions(&self) -> impl Iterator<Item = Arc<PartitionRoute>> + '_ {
-        self.slots.iter().filter_map(|slot| slot.load_full())
+        self.slots.iter().filter_map(|slot| slot.route.load_full())
+    }
+
+    /// Replicas of this broker that serve nobody.
+    pub fn offline_count(&self) -> usize {
+        let is_offline = |slot: &&Arc<Slot>| match &*slot.route.load() {
+            Some(route) => route.is_offline,
+            None => slot.is_unopened.load(Ordering::Acquire),
+        };
+        self.slots.iter().filter(is_offline).count()
     }
 }
 
@@ -88,7 +128,7 @@ impl Routes {
         let known = self.topic(name).filter(|topic| topic.id == id);
         let mut slots = known.map(|topic| topic.slots.clone()).unwrap_or_default();
         while slots.len() < partition_count {
-            slots.push(Arc::new(ArcSwapOption::empty()));
+            slots.push(Arc::default());
         }
         let route = Arc::new(TopicRoute { name: name.clone(), id, slots });
         replace(&self.by_name[self.shard_of(&**name)], |map| {
@@ -113,9 +153,25 @@ impl Routes {
 
     pub fn set(&self, route: PartitionRoute) {
         let key = &route.shared.key;
-        let Some(topic) = self.topic_by_id(key.topic_id) else { return };
-        let Some(slot) = usize::try_from(key.partition).ok().and_then(|index| topic.slots.get(index)) else { return };
-        slot.store(Some(Arc::new(route)));
+        self.change_slot(&key.clone(), |slot| {
+            slot.is_unopened.store(false, Ordering::Release);
+            slot.route.store(Some(Arc::new(route)));
+        });
+    }
+
+    /// The log of a replica could not be opened.
+    pub fn set_unopened(&self, key: &PartitionKey) {
+        self.change_slot(key, |slot| slot.is_unopened.store(true, Ordering::Release));
+    }
+
+    fn change_slot(&self, key: &PartitionKey, change: impl FnOnce(&Slot)) {
+        let topic = self.topic_by_id(key.topic_id);
+        let index = usize::try_from(key.partition).ok();
+        if let (Some(topic), Some(index)) = (topic, index)
+            && let Some(slot) = topic.slots.get(index)
+        {
+            change(slot);
+        }
     }
 
     fn shard_of<K: Hash + ?Sized>(&self, key: &K) -> usize {

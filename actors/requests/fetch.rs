@@ -219,11 +219,7 @@ async fn read_cold(shared: Arc<PartitionShared>, read: ReadRequest) -> Result<Re
 }
 
 fn find(route: &TopicRoute, partition: &FetchPartition) -> Result<Arc<PartitionShared>, ErrorCode> {
-    let guard = route.partition(partition.partition);
-    let found = guard.as_ref().and_then(|guard| guard.as_ref()).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if found.is_offline {
-        return Err(ErrorCode::KafkaStorageError);
-    }
+    let found = route.serving(partition.partition)?;
     super::check_leader_epoch(partition.current_leader_epoch, found.leader_epoch)?;
     Ok(found.shared.clone())
 }

@@ -16,12 +16,7 @@ pub fn route(
     partition: PartitionIndex,
 ) -> Result<Arc<PartitionRoute>, ErrorCode> {
     let topic = context.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let guard = topic.partition(partition);
-    let route = guard.as_ref().and_then(|guard| guard.as_ref()).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    if route.is_offline {
-        return Err(ErrorCode::KafkaStorageError);
-    }
-    Ok(route.clone())
+    Ok(topic.serving(partition)?.clone())
 }
 
 /// The partition itself, for a client that knows its leader epoch (-1: that does not care).

@@ -86,13 +86,10 @@ fn find_topic(context: &RequestContext, topic: &TopicRef) -> Result<Arc<TopicRou
 
 /// Sends one batch to its leader, or answers at once when there is none.
 fn append(topic: &TopicRoute, partition: PartitionView, acks: Acks, is_zstd_allowed: bool, reply: AppendReply) {
-    let guard = topic.partition(partition.index);
-    let Some(route) = guard.as_ref().and_then(|guard| guard.as_ref()) else {
-        return reply.answer(PartitionAnswer::error(ErrorCode::UnknownTopicOrPartition));
+    let route = match topic.serving(partition.index) {
+        Ok(route) => route,
+        Err(code) => return reply.answer(PartitionAnswer::error(code)),
     };
-    if route.is_offline {
-        return reply.answer(PartitionAnswer::error(ErrorCode::KafkaStorageError));
-    }
     let Some(leader) = &route.leader else {
         return reply.answer(PartitionAnswer::error(ErrorCode::NotLeaderOrFollower));
     };

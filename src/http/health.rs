@@ -20,7 +20,7 @@ async fn alive() -> HttpResponse {
 /// A broker with a partition that it cannot serve is of use to all others; the reason is told, and it stays ready.
 async fn ready(doors: web::Data<Doors>) -> HttpResponse {
     let broker = doors.broker();
-    let offline: usize = broker.routes.topics().iter().map(|topic| offline_partitions(topic)).sum();
+    let offline: usize = broker.routes.topics().iter().map(|topic| topic.offline_count()).sum();
     let mut reasons = Vec::new();
     if offline > 0 {
         reasons.push(format!("{offline} partitions are offline: see the log for their files"));
@@ -36,8 +36,4 @@ async fn ready(doors: web::Data<Doors>) -> HttpResponse {
         "reasons": reasons,
     });
     if doors.is_stopping() { HttpResponse::ServiceUnavailable().json(body) } else { HttpResponse::Ok().json(body) }
-}
-
-fn offline_partitions(topic: &capek_actors::routes::TopicRoute) -> usize {
-    topic.partitions().filter(|partition| partition.is_offline).count()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::broker::{Broker, Directory};
 use crate::support::frames::{LATEST, NO_SEQUENCE, batch, count_records};
-use crate::support::programs::{java, kcat, output_of, output_with_input, python};
+use crate::support::programs::{curl, java, kcat, output_of, output_with_input, python};
 use crate::support::wait_for;
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -52,6 +52,34 @@ fn a_full_disk_refuses_produce_serves_reads_and_recovers_when_there_is_room() {
     assert_eq!(produced.base_offset, confirmed, "nothing was lost and nothing refused was kept");
     let (error, high_watermark, batches) = client.fetch("filling", 0, confirmed);
     assert_eq!((error, high_watermark, count_records(&batches)), (0, confirmed + 1, (1, confirmed + 1)));
+}
+
+/// Damage below what was confirmed is never cut off in silence: the partition is offline, and its clients are told why.
+#[test]
+fn a_partition_whose_log_is_damaged_is_a_storage_error_and_its_neighbour_serves() {
+    let mut broker = Broker::start();
+    broker.create_topic("damaged", 2);
+    let mut client = broker.client();
+    client.try_api_versions().expect("the first request of a connection is a small one");
+    let large = batch(&[&vec![b'x'; 600 << 10]], NO_SEQUENCE);
+    for partition in 0..2 {
+        assert_eq!(client.produce("damaged", partition, &large).error, 0);
+    }
+    broker.kill();
+    let log = &files(&broker.data_dir.join("damaged-0"), "log")[0];
+    let mut bytes = fs::read(log).expect("the segment can be read");
+    bytes[5000] ^= 1;
+    fs::write(log, bytes).expect("the segment can be written");
+    broker.start_again();
+
+    let mut client = broker.client();
+    let small = batch(&[b"more"], NO_SEQUENCE);
+    assert_eq!(client.produce("damaged", 0, &small).error, KAFKA_STORAGE_ERROR);
+    assert_eq!(client.fetch("damaged", 0, 0).0, KAFKA_STORAGE_ERROR);
+    assert_eq!(client.list_offset("damaged", 0, LATEST).0, KAFKA_STORAGE_ERROR);
+    assert_eq!(client.produce("damaged", 1, &small).base_offset, 1);
+    let ready = output_of(curl(&[&broker.http("/readyz")]));
+    assert!(ready.contains("1 partitions are offline"), "{ready}");
 }
 
 /// Several segments, all codecs, an idempotent producer: DumpLogSegments finds every batch and every index entry valid.

@@ -1,9 +1,10 @@
 //! Open files with a limit: a slot opens its file when it is needed, and the one that was not used for longest is closed.
+//! And a count of the bytes that wait to be written into any of them.
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::vfs::{OpenMode, Vfs, VfsFile};
@@ -21,11 +22,30 @@ pub(crate) struct FileCache {
     vfs: Arc<dyn Vfs>,
     open: Mutex<VecDeque<Weak<FileSlot>>>,
     open_max: usize,
+    pending_bytes: AtomicUsize,
 }
 
 impl FileCache {
     pub fn new(vfs: Arc<dyn Vfs>, open_max: usize) -> FileCache {
-        FileCache { vfs, open: Mutex::new(VecDeque::new()), open_max: open_max.max(1) }
+        FileCache {
+            vfs,
+            open: Mutex::new(VecDeque::new()),
+            open_max: open_max.max(1),
+            pending_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// What all segments together have in the journal and not in their files.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn pending_added(&self, bytes: usize) {
+        self.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn pending_removed(&self, bytes: usize) {
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The slot's file, opened if need be. Readers keep the `Arc` for as long as they read.

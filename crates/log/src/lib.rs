@@ -31,6 +31,7 @@ mod ids;
 mod index;
 mod journal;
 mod log;
+mod pending;
 mod producers;
 mod scan;
 mod segment;

@@ -5,7 +5,7 @@ use std::io;
 use capek_wire::BatchHeader;
 use capek_wire::batch::{HEADER_BYTES, check};
 
-use crate::vfs::VfsFile;
+use crate::vfs::ReadAt;
 
 /// Enough for many small batches; a larger batch makes its own window.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -49,7 +49,7 @@ pub(crate) enum Step {
 }
 
 pub(crate) struct Scanner<'a> {
-    file: &'a dyn VfsFile,
+    file: &'a dyn ReadAt,
     depth: Depth,
     end: u64,
     position: u64,
@@ -61,7 +61,7 @@ pub(crate) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// From `position` (where a batch begins) up to `end`, the end of what is to be read.
-    pub fn new(file: &'a dyn VfsFile, depth: Depth, position: u64, end: u64, offset_min: i64) -> Scanner<'a> {
+    pub fn new(file: &'a dyn ReadAt, depth: Depth, position: u64, end: u64, offset_min: i64) -> Scanner<'a> {
         Scanner { file, depth, end, position, offset_min, window: Vec::new(), window_position: 0 }
     }
 

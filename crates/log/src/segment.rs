@@ -2,7 +2,7 @@
 //!
 //! A segment that was cut is replaced by a new one: readers that hold the old one see at most what it held.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::file_cache::{FileCache, FileSlot};
 use crate::header_guard::{self, GuardEntry};
 use crate::index::{self, Largest, MemoryIndex, TIME_ENTRY_BYTES};
+use crate::pending::{PENDING_BYTES_MAX, Pending, Snapshot};
 use crate::scan::{Depth, Scanner, Step};
-use crate::vfs::{OpenMode, Vfs, VfsFile, write_file};
+use crate::vfs::{OpenMode, ReadAt, Vfs, VfsFile, write_file};
 
 /// The files that belong to a segment, beside `.log`.
 pub(crate) const SIDE_EXTENSIONS: [&str; 5] = ["index", "timeindex", "txnindex", "snapshot", "headercrc"];
@@ -32,8 +33,11 @@ pub(crate) struct Segment {
     log: Arc<FileSlot>,
     index: Arc<FileSlot>,
     time: Arc<FileSlot>,
+    /// With what is pending.
     size_bytes: AtomicU64,
     next_offset: AtomicI64,
+    /// What is in the journal but not in the file. Only the active segment has any.
+    pending: Pending,
     /// There while the segment is active.
     memory: Mutex<Option<MemoryIndex>>,
     /// Over the batch headers, of a segment that was closed while it was written.
@@ -49,6 +53,7 @@ impl Segment {
         size_bytes: u64,
         next_offset: i64,
         memory: Option<MemoryIndex>,
+        pending: Pending,
     ) -> Arc<Segment> {
         let slot = |extension| FileSlot::new(directory.join(file_name(base_offset, extension)));
         Arc::new(Segment {
@@ -58,6 +63,7 @@ impl Segment {
             time: slot("timeindex"),
             size_bytes: AtomicU64::new(size_bytes),
             next_offset: AtomicI64::new(next_offset),
+            pending,
             memory: Mutex::new(memory),
             closed_headers_crc: AtomicU32::new(0),
             largest: Mutex::new(None),
@@ -72,12 +78,27 @@ impl Segment {
         next_offset: i64,
         memory: MemoryIndex,
     ) -> Arc<Segment> {
-        Segment::new(directory, base_offset, size_bytes, next_offset, Some(memory))
+        Segment::new(directory, base_offset, size_bytes, next_offset, Some(memory), Pending::new(size_bytes))
+    }
+
+    /// This one, cut at `size_bytes`, where `next_offset` is due. The file is cut by the caller.
+    pub fn cut(
+        &self,
+        directory: &Path,
+        size_bytes: u64,
+        next_offset: i64,
+        memory: MemoryIndex,
+        files: &FileCache,
+    ) -> Arc<Segment> {
+        let pending = Pending::cut_from(self.pending.snapshot_or_empty(), size_bytes);
+        files.pending_added(pending.len_bytes());
+        self.discard_pending(files);
+        Segment::new(directory, self.base_offset, size_bytes, next_offset, Some(memory), pending)
     }
 
     /// One whose indexes are in their files.
     pub fn closed(directory: &Path, base_offset: i64, size_bytes: u64, next_offset: i64) -> Arc<Segment> {
-        Segment::new(directory, base_offset, size_bytes, next_offset, None)
+        Segment::new(directory, base_offset, size_bytes, next_offset, None, Pending::new(size_bytes))
     }
 
     pub fn size_bytes(&self) -> u64 {
@@ -97,8 +118,71 @@ impl Segment {
         files.get(&self.log, mode)
     }
 
-    pub fn log_file_if_open(&self) -> Option<Arc<dyn VfsFile>> {
-        self.log.if_open()
+    /// The segment's batches, those that are pending too; what comes later is not in it.
+    pub fn reader(&self, files: &FileCache) -> io::Result<SegmentReader> {
+        let pending = self.pending.snapshot_or_empty();
+        // Its file may not have been made yet.
+        let file = if pending.written > 0 { Some(self.log_file(files, OpenMode::Write)?) } else { None };
+        Ok(SegmentReader { file, pending })
+    }
+
+    /// Up to `length` bytes if that needs no disk; `None` when it would block.
+    pub fn read_at_cached(&self, position: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
+        let (written, pending) = self.pending.read(position, length);
+        if position >= written {
+            return Ok(Some(pending));
+        }
+        let Some(file) = self.log.if_open() else { return Ok(None) };
+        let in_file = (length as u64).min(written - position) as usize;
+        let Some(mut bytes) = file.read_at_cached(position, in_file)? else { return Ok(None) };
+        if bytes.len() == in_file {
+            bytes.extend_from_slice(&pending);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Whether so much more may wait to be written together.
+    pub fn may_defer(&self, bytes: usize) -> bool {
+        bytes < PENDING_BYTES_MAX && self.pending.len_bytes() + bytes <= PENDING_BYTES_MAX
+    }
+
+    /// Keeps the next bytes of the segment, which are in the journal (or will be, before anyone relies on them).
+    pub fn defer(&self, files: &FileCache, slices: &[IoSlice<'_>]) {
+        self.pending.push(slices);
+        files.pending_added(slices.iter().map(|slice| slice.len()).sum());
+    }
+
+    /// Writes what is pending and `slices` behind it, which end at `end_position`.
+    pub fn write_at_end(&self, files: &FileCache, slices: &[IoSlice<'_>], end_position: u64) -> io::Result<()> {
+        let start = self.size_bytes();
+        let pending = self.pending.snapshot();
+        let file = self.log_file(files, OpenMode::Create)?;
+        match (&pending, slices) {
+            (None, [slice]) => file.write_all_at(start, slice)?,
+            (None, slices) => file.write_all_vectored_at(start, slices)?,
+            (Some(pending), slices) => {
+                let mut all: Vec<_> = pending.chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+                all.extend_from_slice(slices);
+                file.write_all_vectored_at(pending.written, &all)?;
+            }
+        }
+        files.pending_removed(self.pending.note_written(end_position));
+        Ok(())
+    }
+
+    /// Writes what is pending, unsynced.
+    pub fn write_pending(&self, files: &FileCache) -> io::Result<()> {
+        let Some(pending) = self.pending.snapshot() else { return Ok(()) };
+        let file = self.log_file(files, OpenMode::Create)?;
+        let slices: Vec<_> = pending.chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+        file.write_all_vectored_at(pending.written, &slices)?;
+        files.pending_removed(self.pending.note_written(pending.written + pending.len_bytes() as u64));
+        Ok(())
+    }
+
+    /// Nothing of it shall be written any more.
+    pub fn discard_pending(&self, files: &FileCache) {
+        files.pending_removed(self.pending.discard());
     }
 
     /// After a write: the new end, size last, so that a reader that sees it finds the bytes.
@@ -218,12 +302,32 @@ impl Segment {
         if self.size_bytes() == 0 {
             return Ok(memory);
         }
-        let file = self.log_file(files, OpenMode::Write)?;
-        let mut scanner = Scanner::new(&*file, Depth::Headers, 0, self.size_bytes(), self.base_offset);
+        let reader = self.reader(files)?;
+        let mut scanner = Scanner::new(&reader, Depth::Headers, 0, self.size_bytes(), self.base_offset);
         while let Step::Batch(batch) = scanner.step()? {
             memory.note(self.base_offset, batch.position, &batch.header, interval_bytes);
         }
         Ok(memory)
+    }
+}
+
+/// See [`Segment::reader`].
+pub(crate) struct SegmentReader {
+    file: Option<Arc<dyn VfsFile>>,
+    pending: Snapshot,
+}
+
+impl ReadAt for SegmentReader {
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Vec<u8>> {
+        let in_file = (length as u64).min(self.pending.written.saturating_sub(position)) as usize;
+        let mut bytes = match &self.file {
+            Some(file) if in_file > 0 => file.read_at(position, in_file)?,
+            _ => Vec::new(),
+        };
+        if bytes.len() == in_file {
+            self.pending.copy_into(&mut bytes, position, length);
+        }
+        Ok(bytes)
     }
 }
 

@@ -34,17 +34,13 @@ impl Random {
     }
 }
 
-/// Everything small, so that 200 steps roll, bypass and recycle.
-fn small_options() -> JournalOptions {
-    JournalOptions { file_bytes: 48 << 10, bypass_bytes: 4000, round_bytes_max: 12_000, ..options("/data") }
-}
-
 fn config(name: &str) -> LogConfig {
     let flush = if name == "async" { Flush::Async } else { Flush::Group };
     LogConfig { segment_bytes: 5000, index_interval_bytes: 500, file_delete_delay_ms: 5, flush, ..LogConfig::default() }
 }
 
 struct World {
+    seed: u64,
     sim: SimVfs,
     random: Random,
     models: BTreeMap<&'static str, Model>,
@@ -61,6 +57,7 @@ impl World {
     fn new(seed: u64) -> World {
         let models = LOGS.iter().map(|name| (*name, Model::new(*name == "async"))).collect();
         World {
+            seed,
             sim: SimVfs::new(seed),
             random: Random(seed),
             models,
@@ -71,12 +68,25 @@ impl World {
         }
     }
 
+    /// Everything small, so that 200 steps roll, bypass and recycle.
+    fn options(&self) -> JournalOptions {
+        // By turns: all small appends gather before they are written, some do, none does.
+        let pending_bytes_max = [usize::MAX, 3000, 0][(self.seed % 3) as usize];
+        JournalOptions {
+            file_bytes: 48 << 10,
+            bypass_bytes: 4000,
+            round_bytes_max: 12_000,
+            pending_bytes_max,
+            ..options("/data")
+        }
+    }
+
     fn script_steps(&self) -> usize {
         if self.appends_only { APPENDS } else { STEPS }
     }
 
     fn run(&mut self, steps: usize) -> Result<(), Crashed> {
-        let (mut driver, _) = Driver::open(Arc::new(self.sim.clone()), small_options()).map_err(|_| Crashed)?;
+        let (mut driver, _) = Driver::open(Arc::new(self.sim.clone()), self.options()).map_err(|_| Crashed)?;
         self.create_missing(&mut driver)?;
         self.steps(&mut driver, steps)?;
         self.settle(&mut driver)?;
@@ -201,7 +211,7 @@ impl World {
         for _ in 0..self.random.next(3) {
             let operations = self.sim.operations();
             self.sim.crash_at(Some(operations + 1 + self.random.next(40)));
-            if let Ok((_, recovery)) = Driver::open(Arc::new(self.sim.clone()), small_options()) {
+            if let Ok((_, recovery)) = Driver::open(Arc::new(self.sim.clone()), self.options()) {
                 recovery.logs.iter().for_each(|log| assert_eq!(log.damaged, None));
             }
             self.sim.crash();
@@ -209,7 +219,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let (mut driver, recovery) = Driver::open(Arc::new(self.sim.clone()), small_options()).unwrap();
+        let (mut driver, recovery) = Driver::open(Arc::new(self.sim.clone()), self.options()).unwrap();
         for name in LOGS {
             let found = recovery.logs.iter().find(|log| *log.id.topic == *name);
             let log = found.map(|found| open_found(&mut driver, found, name));

@@ -13,6 +13,11 @@ fn small_options() -> JournalOptions {
     JournalOptions { file_bytes: 32 << 10, bypass_bytes: 4000, round_bytes_max: 8_000, ..options("/data") }
 }
 
+/// Nothing gathers before it is written.
+fn written_at_once() -> JournalOptions {
+    JournalOptions { pending_bytes_max: 0, ..small_options() }
+}
+
 fn small_config() -> LogConfig {
     LogConfig { segment_bytes: 5000, index_interval_bytes: 500, file_delete_delay_ms: 0, ..LogConfig::default() }
 }
@@ -84,7 +89,7 @@ fn a_full_disk_is_an_answer_and_appends_work_again_when_there_is_room() {
 fn later_entries_of_a_failed_incarnation_fail_and_a_barrier_tells_the_end() {
     let sim: Arc<dyn Vfs> = Arc::new(SimVfs::new(1));
     let faulty = FaultyVfs::new(sim, Fault::NoSpace);
-    let (mut driver, _) = Driver::open(Arc::new(faulty.clone()), small_options()).unwrap();
+    let (mut driver, _) = Driver::open(Arc::new(faulty.clone()), written_at_once()).unwrap();
     let (log, other) = (driver.log("one", 0, small_config()), driver.log("other", 0, small_config()));
     driver.append(&log, 2, 10);
     driver.run().unwrap();
@@ -156,19 +161,33 @@ fn a_disk_that_fails_ends_the_directory_and_loses_nothing_confirmed() {
 
 #[test]
 fn reads_go_on_when_the_disk_is_full() {
-    let sim = SimVfs::new(1);
-    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), small_options()).unwrap();
-    let mut writing = Writing::new(driver.log("one", 0, small_config()));
-    for _ in 0..20 {
+    for options in [small_options(), written_at_once()] {
+        let sim = SimVfs::new(1);
+        let (mut driver, _) = Driver::open(Arc::new(sim.clone()), options.clone()).unwrap();
+        let mut writing = Writing::new(driver.log("one", 0, small_config()));
+        for _ in 0..20 {
+            writing.append(&mut driver, 300).unwrap();
+        }
+        sim.set_capacity_bytes(Some(0));
+        // The journal's files have their room already: what gathers before it is written goes on for a while.
+        let appends_max = 1 + options.file_bytes / 300;
+        let accepted = (0..appends_max).take_while(|_| {
+            writing.append(&mut driver, 300).unwrap();
+            writing.failures == 0
+        });
+        assert_eq!(accepted.count() == 0, options.pending_bytes_max == 0);
+        assert_eq!(writing.failures, 1);
+        assert!(content(&writing.log) == writing.confirmed);
+        driver.journal.background(0).unwrap();
+        assert!(content(&writing.log) == writing.confirmed);
+        sim.set_capacity_bytes(None);
         writing.append(&mut driver, 300).unwrap();
+        assert_eq!(writing.failures, 1);
+        driver.journal.background(0).unwrap();
+        drop(driver);
+        let (mut driver, _) = Driver::open(Arc::new(sim), options).unwrap();
+        assert!(content(&driver.log("one", 0, small_config())) == writing.confirmed);
     }
-    sim.set_capacity_bytes(Some(0));
-    writing.append(&mut driver, 300).unwrap();
-    assert_eq!(writing.failures, 1);
-    assert!(content(&writing.log) == writing.confirmed);
-    sim.set_capacity_bytes(None);
-    writing.append(&mut driver, 300).unwrap();
-    assert_eq!(writing.failures, 1);
 }
 
 /// A directory with everything in it: several segments, journaled and bypassed appends, a cut.
@@ -263,7 +282,7 @@ fn a_damaged_log_is_refused_untouched_and_can_be_set_aside() {
 fn a_missing_round_of_the_journal_is_corruption_and_a_torn_tail_is_not() {
     let build = || {
         let sim = SimVfs::new(3);
-        let (mut driver, _) = Driver::open(Arc::new(sim.clone()), small_options()).unwrap();
+        let (mut driver, _) = Driver::open(Arc::new(sim.clone()), written_at_once()).unwrap();
         let log = driver.log("one", 0, small_config());
         for _ in 0..4 {
             driver.append(&log, 1, 100);

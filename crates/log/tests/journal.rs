@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use capek_log::vfs::{RealVfs, SimVfs, Vfs};
-use capek_log::{Entry, Flush, LogConfig, ReadOutcome, ReadRequest};
+use capek_log::{Entry, Flush, JournalOptions, LogConfig, ReadOutcome, ReadRequest};
 use common::*;
 
 fn sim() -> Arc<dyn Vfs> {
@@ -87,4 +88,51 @@ fn a_fresh_directory_on_a_real_disk_comes_back() {
     other_node.node_id = 2;
     assert!(Driver::open(vfs.clone(), other_node).is_err_and(|error| error.to_string().contains("node 1")));
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn small_appends_gather_in_memory_and_are_written_together() {
+    let sim = SimVfs::new(1);
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), options("/data")).unwrap();
+    let log = driver.log("orders", 0, LogConfig::default());
+    let file = Path::new("/data/orders-0/00000000000000000000.log");
+    for _ in 0..5 {
+        driver.append(&log, 2, 100);
+        driver.run().unwrap();
+    }
+    assert!(sim.file_len(file).is_err(), "not even the file is there");
+    assert_eq!(base_offsets(&content(&log)), [0, 2, 4, 6, 8]);
+    while driver.journal.background(0).unwrap() {}
+    assert_eq!(sim.file_len(file).unwrap(), log.size_bytes().unwrap());
+    driver.append(&log, 2, 100);
+    driver.run().unwrap();
+    assert!(sim.file_len(file).unwrap() < log.size_bytes().unwrap());
+    let across = ReadRequest { offset: 8, max_bytes: 1 << 20, end_offset: 12, at_least_one: true, may_block: false };
+    let ReadOutcome::Data { bytes, next_offset } = log.read(across).unwrap() else { panic!() };
+    assert_eq!((base_offsets(&bytes), next_offset), (vec![8, 10], 12));
+    driver.push(Entry::Truncate { log: log.clone(), end_offset: 11 });
+    driver.run().unwrap();
+    driver.append(&log, 100, 1000); // more than what may gather
+    driver.run().unwrap();
+    assert_eq!(sim.file_len(file).unwrap(), log.size_bytes().unwrap());
+    assert_eq!(base_offsets(&content(&log)), [0, 2, 4, 6, 8, 10]);
+    assert_eq!(log.end_offset(), 110);
+}
+
+#[test]
+fn what_gathers_has_a_limit() {
+    let sim = SimVfs::new(1);
+    let limited = JournalOptions { pending_bytes_max: 1000, ..options("/data") };
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), limited).unwrap();
+    let logs: Vec<_> = (0..20).map(|partition| driver.log("orders", partition, LogConfig::default())).collect();
+    for log in &logs {
+        driver.append(log, 1, 100);
+        driver.run().unwrap();
+    }
+    let in_files: u64 = (logs.iter().map(|log| log.directory().join("00000000000000000000.log")))
+        .map(|file| sim.file_len(&file).unwrap_or(0))
+        .sum();
+    let in_all: u64 = logs.iter().map(|log| log.size_bytes().unwrap()).sum();
+    assert!(in_files > 0 && in_all - in_files < 1000 + 300, "{} bytes wait", in_all - in_files);
+    logs.iter().for_each(|log| assert_eq!(base_offsets(&content(log)), [0]));
 }

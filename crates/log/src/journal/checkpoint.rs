@@ -1,7 +1,7 @@
 //! Recovery points, and with them the journal files that may be written over.
 //!
-//! A checkpoint notes the end of each log and the sequence of the journal first, then syncs what is not synced, then
-//! writes the points: so what they say is true when they say it.
+//! A checkpoint notes the end of each log and the sequence of the journal first, then writes what is pending, syncs what is not
+//! synced, and writes the points: so what they say is true when they say it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -90,6 +90,7 @@ impl CheckpointJob {
     fn run(&self) -> io::Result<()> {
         let one_by_one = self.segments.len() + self.directories.len() <= SYNCS_MAX;
         for dirty in &self.segments {
+            self.ignore_gone(&dirty.log, dirty.segment.write_pending(&self.files))?;
             let synced = self.guard(dirty).and_then(|guard| if one_by_one { self.sync(dirty, guard) } else { Ok(()) });
             self.ignore_gone(&dirty.log, synced)?;
         }

@@ -74,6 +74,7 @@ pub(super) fn open(vfs: Arc<dyn Vfs>, options: JournalOptions) -> Result<(Journa
         flushed_pending: Vec::new(),
         forget_pending: Vec::new(),
         dirty: Vec::new(),
+        pending: VecDeque::new(),
         helper: Default::default(),
         removals: names.leftovers.into_iter().map(leftover).collect::<VecDeque<_>>(),
         failed: None,
@@ -227,6 +228,7 @@ impl Journal {
 
     fn close_all(&mut self) -> io::Result<()> {
         self.stop_helpers()?;
+        self.write_pending(usize::MAX)?;
         for known in self.known.values() {
             let Some(log) = &known.log else { continue };
             if let Some(writer) = log.writer().as_mut() {

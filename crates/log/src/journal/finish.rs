@@ -7,10 +7,12 @@ use super::round::{Mode, Operation, PendingFlushed, flushed};
 use super::{Completion, Journal, Outcome, Removal};
 use crate::error::DirFailed;
 use crate::log::{Log, WriteContext};
-use crate::vfs::OpenMode;
+use crate::vfs::{OpenMode, is_no_space};
 
 /// A buffer of this size is kept between rounds.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
+/// Logs whose pending bytes are written in one go.
+const PENDING_MAX: usize = 256;
 /// Files that are unlinked in one go.
 const REMOVALS_MAX: usize = 16;
 
@@ -26,7 +28,14 @@ impl Journal {
     }
 
     fn sync_round(&mut self) -> io::Result<()> {
-        for part in self.round.parts.iter().filter(|part| part.mode == Mode::Bypass && !part.is_failed) {
+        let bypassed = || self.round.parts.iter().filter(|part| part.mode == Mode::Bypass && !part.is_failed);
+        // Begun in all of them first, the disk works on all of them at once, and one commit of the file system serves all.
+        if bypassed().nth(1).is_some() {
+            for part in bypassed() {
+                start_writeback(&part.log, &self.files)?;
+            }
+        }
+        for part in bypassed() {
             sync_log(&part.log, &self.vfs, &self.files, self.round_number)?;
         }
         if self.round.is_journaled {
@@ -50,7 +59,7 @@ impl Journal {
             }
             done.push(flushed(part));
         }
-        let context = WriteContext { round: self.round_number, now_ms };
+        let context = WriteContext { round: self.round_number, now_ms, may_defer: false };
         let operations = std::mem::take(&mut self.round.operations);
         let mut has_deleted = false;
         for operation in operations {
@@ -155,7 +164,28 @@ impl Journal {
     fn background_work(&mut self, now_ms: i64) -> io::Result<bool> {
         self.round.shrink(BUFFER_KEPT_BYTES);
         let removed = self.remove_due(now_ms, REMOVALS_MAX)?;
-        Ok(self.help_ring()? || removed > 0)
+        let written = match self.write_pending(PENDING_MAX) {
+            // The journal has it, and readers have it: it can wait until there is room.
+            Err(error) if is_no_space(&error) => 0,
+            other => other?,
+        };
+        Ok(self.help_ring()? || removed > 0 || written > 0)
+    }
+
+    /// Writes what up to so many logs have pending into their segments; returns how many logs it were.
+    pub(super) fn write_pending(&mut self, logs_max: usize) -> io::Result<usize> {
+        let mut written = 0;
+        while written < logs_max
+            && let Some(log) = self.pending.front().cloned()
+        {
+            log.write_pending()?;
+            if let Some(writer) = log.writer().as_mut() {
+                writer.is_listed_pending = false;
+            }
+            self.pending.pop_front();
+            written += 1;
+        }
+        Ok(written)
     }
 
     /// Unlinks up to so many files that are due; returns how many it were.
@@ -193,6 +223,14 @@ impl Journal {
         }
         Ok(is_empty)
     }
+}
+
+fn start_writeback(log: &Log, files: &crate::file_cache::FileCache) -> io::Result<()> {
+    let mut writer = log.writer();
+    for (segment, _) in writer.iter_mut().flat_map(|writer| &writer.unsynced) {
+        segment.log_file(files, OpenMode::Write)?.start_writeback();
+    }
+    Ok(())
 }
 
 /// Every unsynced segment of a log, and its directory if files came or went.

@@ -4,8 +4,8 @@
 //! caller's thread:  loop { journal.write(queue) → segments and journal file written; journal.sync() → answered }
 //! ```
 //!
-//! A **round** takes what is queued: one write for each log into its segment, one write of all entries into the journal, one
-//! sync, then the completions. It is a plain object: the thread that calls it belongs to the caller. Only the syncs that
+//! A **round** takes what is queued: large appends are written into their segments, small ones gather in memory until there is
+//! more of them, all entries go into the journal with one write; one sync, then the completions. It is a plain object: the thread that calls it belongs to the caller. Only the syncs that
 //! free a journal file go to a helper thread, where the file system says that this is allowed.
 //!
 //! The rules that make a crash at any point harmless are noted where they are kept; `recovery` is their other half.
@@ -54,6 +54,8 @@ pub struct JournalOptions {
     pub bypass_bytes: usize,
     pub round_bytes_max: usize,
     pub open_files_max: usize,
+    /// What all logs together may have in the journal and not in their segments yet; beyond it each write goes to both.
+    pub pending_bytes_max: usize,
 }
 
 impl JournalOptions {
@@ -61,6 +63,7 @@ impl JournalOptions {
     pub const BYPASS_BYTES: usize = 512 << 10;
     pub const ROUND_BYTES_MAX: usize = 8 << 20;
     pub const OPEN_FILES_MAX: usize = 1024;
+    pub const PENDING_BYTES_MAX: usize = 32 << 20;
 
     pub fn new(path: impl Into<PathBuf>, node_id: i32, cluster_id: impl Into<String>) -> JournalOptions {
         JournalOptions {
@@ -71,6 +74,7 @@ impl JournalOptions {
             bypass_bytes: Self::BYPASS_BYTES,
             round_bytes_max: Self::ROUND_BYTES_MAX,
             open_files_max: Self::OPEN_FILES_MAX,
+            pending_bytes_max: Self::PENDING_BYTES_MAX,
         }
     }
 }
@@ -231,6 +235,8 @@ pub struct Journal {
     forget_pending: Vec<LogKey>,
     /// Logs with something that is not synced.
     dirty: Vec<Arc<Log>>,
+    /// Logs with something that is not in their segments yet.
+    pending: VecDeque<Arc<Log>>,
     helper: Helper,
     removals: VecDeque<Removal>,
     failed: Option<DirFailed>,

@@ -339,21 +339,26 @@ impl Journal {
         if has_room {
             self.begin_journal_round();
         }
-        let context = WriteContext { round: self.round_number, now_ms };
+        let context = WriteContext { round: self.round_number, now_ms, may_defer: false };
         let mut parts = std::mem::take(&mut self.round.parts);
         for part in &mut parts {
             let log = part.log.clone();
-            let mut writer = log.writer();
-            let writer = writer.as_mut().expect("it was opened when the round took it");
+            let mut guard = log.writer();
+            let writer = guard.as_mut().expect("it was opened when the round took it");
             self.note_dirty(&log, &mut writer.is_listed_dirty);
+            if part.mode == Mode::Journal && !std::mem::replace(&mut writer.is_listed_pending, true) {
+                self.pending.push_back(log.clone());
+            }
+            let may_defer = self.files.pending_bytes() < self.options.pending_bytes_max;
             let result = match (part.mode, has_room) {
-                (Mode::Journal, true) => self.write_to_both(part, writer, context),
+                (Mode::Journal, true) => self.write_to_both(part, writer, WriteContext { may_defer, ..context }),
                 (Mode::Journal, false) => Err(AppendFailure::Io(io::ErrorKind::StorageFull.into())),
                 (Mode::Bypass | Mode::Async, _) => self.write_to_segment(part, writer, context),
             };
             part.batches.clear();
             if let Err(failure) = result {
-                fail_part(part, writer, failure.into_answer()?, self.round_number, done)?;
+                drop(guard);
+                self.fail_part(part, failure.into_answer()?, done)?;
             }
         }
         self.round.parts = parts;
@@ -475,12 +480,27 @@ impl Journal {
 
     /// The journal did not take the round: its appends are taken out of the segments again.
     fn cut_back_journaled(&mut self, done: &mut Vec<Completion>) -> io::Result<()> {
-        for part in self.round.parts.iter_mut().filter(|part| part.mode == Mode::Journal && !part.is_failed) {
-            let log = part.log.clone();
-            let mut writer = log.writer();
-            let writer = writer.as_mut().expect("it was opened when the round took it");
-            fail_part(part, writer, AppendError::NoSpace, self.round_number, done)?;
+        let mut parts = std::mem::take(&mut self.round.parts);
+        for part in parts.iter_mut().filter(|part| part.mode == Mode::Journal && !part.is_failed) {
+            self.fail_part(part, AppendError::NoSpace, done)?;
         }
+        self.round.parts = parts;
+        Ok(())
+    }
+
+    /// Takes back what a part wrote and answers its entries.
+    fn fail_part(&mut self, part: &mut Part, error: AppendError, done: &mut Vec<Completion>) -> io::Result<()> {
+        // The helper may be writing what is pending: it must not do so over what comes after the cut.
+        self.wait_for_checkpoint()?;
+        let log = part.log.clone();
+        let mut writer = log.writer();
+        let writer = writer.as_mut().expect("it was opened when the round took it");
+        log.cut_to(writer, part.previous_end, self.round_number)?;
+        part.is_failed = true;
+        for end_offset in &part.ends {
+            done.push(append_failed(part, *end_offset, error.clone()));
+        }
+        writer.failed = Some((part.incarnation, error));
         Ok(())
     }
 
@@ -504,23 +524,6 @@ fn small_entry(kind: Kind, key: LogKey, offset: i64) -> EntryHeader {
 /// The entry said where it would end; what its batches say counts.
 fn check_end(part: &Part) -> Result<(), AppendFailure> {
     if part.log.end_offset() == part.end_offset { Ok(()) } else { Err(AppendFailure::Broken) }
-}
-
-/// Takes back what a part wrote and answers its entries.
-fn fail_part(
-    part: &mut Part,
-    writer: &mut Writer,
-    error: AppendError,
-    round: u64,
-    done: &mut Vec<Completion>,
-) -> io::Result<()> {
-    part.log.cut_to(writer, part.previous_end, round)?;
-    part.is_failed = true;
-    for end_offset in &part.ends {
-        done.push(append_failed(part, *end_offset, error.clone()));
-    }
-    writer.failed = Some((part.incarnation, error));
-    Ok(())
 }
 
 fn append_failed(part: &Part, end_offset: i64, error: AppendError) -> Completion {

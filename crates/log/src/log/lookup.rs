@@ -10,7 +10,7 @@ use super::{Log, View};
 use crate::error::ReadError;
 use crate::scan::{Depth, ScannedBatch, Scanner, Step};
 use crate::segment::Segment;
-use crate::vfs::{OpenMode, VfsFile};
+use crate::vfs::ReadAt;
 
 /// What a batch may inflate to when records are looked at.
 const INFLATED_BYTES_MAX: usize = 256 << 20;
@@ -138,14 +138,14 @@ impl Log {
         &self,
         segment: &Segment,
         position: u64,
-        visit: &mut dyn FnMut(ScannedBatch, &dyn VfsFile) -> Result<bool, ReadError>,
+        visit: &mut dyn FnMut(ScannedBatch, &dyn ReadAt) -> Result<bool, ReadError>,
     ) -> Result<(), ReadError> {
-        let file = segment.log_file(&self.files, OpenMode::Write)?;
-        let mut scanner = Scanner::new(&*file, Depth::Headers, position, segment.size_bytes(), segment.base_offset);
+        let reader = segment.reader(&self.files)?;
+        let mut scanner = Scanner::new(&reader, Depth::Headers, position, segment.size_bytes(), segment.base_offset);
         loop {
             match scanner.step()? {
                 Step::Batch(batch) => {
-                    if !visit(batch, &*file)? {
+                    if !visit(batch, &reader)? {
                         return Ok(());
                     }
                 }
@@ -160,13 +160,13 @@ fn corrupt(error: BatchError) -> ReadError {
     ReadError::Corrupt(error.to_string())
 }
 
-fn records_of(batch: &ScannedBatch, file: &dyn VfsFile) -> Result<Records, ReadError> {
+fn records_of(batch: &ScannedBatch, file: &dyn ReadAt) -> Result<Records, ReadError> {
     let bytes = Bytes::from(file.read_at(batch.position, batch.header.size_bytes())?);
     records(bytes, INFLATED_BYTES_MAX).map_err(corrupt)
 }
 
 /// Of a batch that only in part lies in the range.
-fn largest_of(batch: &ScannedBatch, file: &dyn VfsFile, offsets: Range<i64>) -> Result<Option<i64>, ReadError> {
+fn largest_of(batch: &ScannedBatch, file: &dyn ReadAt, offsets: Range<i64>) -> Result<Option<i64>, ReadError> {
     let mut largest = None;
     for record in records_of(batch, file)? {
         let record = record.map_err(corrupt)?;

@@ -13,7 +13,7 @@ use crate::producers::Producers;
 use crate::scan::{Depth, Scanner, Step};
 use crate::segment::{self, Segment, parse_file_name};
 use crate::text::{epoch_checkpoint_text, parse_epoch_checkpoint};
-use crate::vfs::{OpenMode, VfsFile, is_no_space, read_file_if_there, remove_file_if_there, write_file};
+use crate::vfs::{OpenMode, ReadAt, is_no_space, read_file_if_there, remove_file_if_there, write_file};
 
 pub(crate) const EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 
@@ -167,8 +167,9 @@ impl Log {
     fn note_headers(&self, view: &View, from: i64, note: &mut dyn FnMut(&capek_wire::BatchHeader)) -> io::Result<()> {
         for segment in view.segments.iter().filter(|segment| segment.next_offset() > from && segment.size_bytes() > 0) {
             let position = segment.floor_position(&self.files, from, true)?.unwrap_or(0);
-            let file = segment.log_file(&self.files, OpenMode::Write)?;
-            let mut scanner = Scanner::new(&*file, Depth::Headers, position, segment.size_bytes(), segment.base_offset);
+            let reader = segment.reader(&self.files)?;
+            let mut scanner =
+                Scanner::new(&reader, Depth::Headers, position, segment.size_bytes(), segment.base_offset);
             while let Step::Batch(batch) = scanner.step()? {
                 if batch.header.base_offset >= from {
                     note(&batch.header);
@@ -232,7 +233,7 @@ impl Log {
     }
 }
 
-fn note_first(file: &dyn VfsFile, base: i64, size: u64, memory: &mut MemoryIndex) -> io::Result<()> {
+fn note_first(file: &dyn ReadAt, base: i64, size: u64, memory: &mut MemoryIndex) -> io::Result<()> {
     if let Step::Batch(batch) = Scanner::new(file, Depth::Headers, 0, size, base).step()? {
         memory.note(base, 0, &batch.header, u32::MAX);
     }

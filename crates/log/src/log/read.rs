@@ -10,7 +10,7 @@ use capek_wire::batch::HEADER_BYTES;
 use super::{Log, View, lock};
 use crate::error::ReadError;
 use crate::segment::Segment;
-use crate::vfs::OpenMode;
+use crate::vfs::ReadAt;
 
 /// Readers whose next position is remembered for each log.
 const HINTS_MAX: usize = 8;
@@ -196,12 +196,9 @@ impl Log {
         may_block: bool,
     ) -> io::Result<Option<Vec<u8>>> {
         if may_block {
-            return segment.log_file(&self.files, OpenMode::Write)?.read_at(position, length).map(Some);
+            return segment.reader(&self.files)?.read_at(position, length).map(Some);
         }
-        match segment.log_file_if_open() {
-            Some(file) => file.read_at_cached(position, length),
-            None => Ok(None),
-        }
+        segment.read_at_cached(position, length)
     }
 }
 

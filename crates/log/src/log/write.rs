@@ -41,6 +41,7 @@ pub(crate) struct Writer {
     /// The round that holds an operation on this log: what follows waits for the next.
     pub operation_in_round: u64,
     pub is_listed_dirty: bool,
+    pub is_listed_pending: bool,
     pub epochs_changed: bool,
     pub side_files_changed: bool,
     segment_created_ms: i64,
@@ -90,6 +91,8 @@ struct Run<'a> {
 pub(crate) struct WriteContext {
     pub round: u64,
     pub now_ms: i64,
+    /// The bytes go into the journal, too, so that small writes may wait for each other.
+    pub may_defer: bool,
 }
 
 impl Writer {
@@ -140,7 +143,7 @@ impl Log {
                 if self.must_roll(writer, &run, &header, context.now_ms) {
                     run.slices.push(IoSlice::new(&piece[from..at]));
                     from = at;
-                    self.write_run(writer, &mut run, next_offset, context.round)?;
+                    self.write_run(writer, &mut run, next_offset, WriteContext { may_defer: false, ..context })?;
                     // A segment begins where the one before ends, even if its first batch comes after a gap.
                     self.roll(writer, &run.segment, next_offset, context)?;
                     run = self.start_run(writer, next_offset, context);
@@ -152,7 +155,7 @@ impl Log {
             }
             run.slices.push(IoSlice::new(&piece[from..]));
         }
-        self.write_run(writer, &mut run, next_offset, context.round)
+        self.write_run(writer, &mut run, next_offset, context)
     }
 
     /// The active segment's end, or a first segment.
@@ -210,22 +213,22 @@ impl Log {
         writer: &mut Writer,
         run: &mut Run<'_>,
         next_offset: i64,
-        round: u64,
+        context: WriteContext,
     ) -> Result<(), AppendFailure> {
         run.slices.retain(|slice| !slice.is_empty());
         if run.slices.is_empty() {
             return Ok(());
         }
-        writer.note_unsynced(&run.segment, round);
+        writer.note_unsynced(&run.segment, context.round);
         let start = run.segment.size_bytes();
         if start == 0 {
-            // This makes the file, maybe long after the segment came into being.
-            writer.directory_unsynced = Some(round);
+            // This makes the file, now or when what is pending is written; a checkpoint does that first.
+            writer.directory_unsynced = Some(context.round);
         }
-        let file = run.segment.log_file(&self.files, OpenMode::Create)?;
-        match &run.slices[..] {
-            [slice] => file.write_all_at(start, slice)?,
-            slices => file.write_all_vectored_at(start, slices)?,
+        if context.may_defer && run.segment.may_defer((run.position - start) as usize) {
+            run.segment.defer(&self.files, &run.slices);
+        } else {
+            run.segment.write_at_end(&self.files, &run.slices, run.position)?;
         }
         run.segment.grew(run.position, next_offset);
         self.end_offset.store(next_offset, Ordering::Release);
@@ -233,8 +236,15 @@ impl Log {
         Ok(())
     }
 
+    /// Writes what only the journal has so far into the active segment. Nothing is synced.
+    pub(crate) fn write_pending(&self) -> io::Result<()> {
+        let view = self.view.load_full().unwrap_or_default();
+        view.segments.last().map_or(Ok(()), |active| active.write_pending(&self.files))
+    }
+
     /// Closes a segment and begins the next at `base_offset`. Nothing is synced: replay makes the files again if it must.
     fn roll(&self, writer: &mut Writer, closed: &Segment, base_offset: i64, context: WriteContext) -> io::Result<()> {
+        closed.write_pending(&self.files)?;
         closed.write_indexes(&*self.vfs)?;
         lock(&self.producers).expire(context.now_ms - PRODUCER_EXPIRATION_MS);
         self.write_snapshot(base_offset)?;
@@ -258,8 +268,8 @@ impl Log {
             return Ok(boundary);
         }
         let position = last.floor_position(&self.files, end_offset - 1, true)?.unwrap_or(0);
-        let file = last.log_file(&self.files, OpenMode::Write)?;
-        let mut scanner = Scanner::new(&*file, Depth::Headers, position, last.size_bytes(), last.base_offset);
+        let reader = last.reader(&self.files)?;
+        let mut scanner = Scanner::new(&reader, Depth::Headers, position, last.size_bytes(), last.base_offset);
         while let Step::Batch(batch) = scanner.step()? {
             // A cut within a batch takes the whole batch.
             if batch.header.next_offset() > end_offset {
@@ -275,6 +285,7 @@ impl Log {
         let view = self.view.load_full().unwrap_or_default();
         let keep = view.segments.partition_point(|segment| segment.base_offset < end_offset);
         for removed in &view.segments[keep..] {
+            removed.discard_pending(&self.files);
             removed.close_files();
             segment::remove_files(&*self.vfs, &self.directory, removed.base_offset)?;
         }
@@ -292,6 +303,7 @@ impl Log {
     pub(crate) fn reset_to(&self, writer: &mut Writer, offset: i64, round: u64) -> io::Result<()> {
         let view = self.view.load_full().unwrap_or_default();
         for removed in &view.segments {
+            removed.discard_pending(&self.files);
             removed.close_files();
             segment::remove_files(&*self.vfs, &self.directory, removed.base_offset)?;
         }
@@ -306,10 +318,10 @@ impl Log {
     }
 
     fn cut_segment(&self, segment: &Segment, end_offset: i64) -> io::Result<Arc<Segment>> {
-        let file = segment.log_file(&self.files, OpenMode::Write)?;
+        let reader = segment.reader(&self.files)?;
         let interval_bytes = self.config().index_interval_bytes;
         let (mut memory, mut position) = (MemoryIndex::default(), 0);
-        let mut scanner = Scanner::new(&*file, Depth::Headers, 0, segment.size_bytes(), segment.base_offset);
+        let mut scanner = Scanner::new(&reader, Depth::Headers, 0, segment.size_bytes(), segment.base_offset);
         while let Step::Batch(batch) = scanner.step()? {
             if batch.header.next_offset() > end_offset {
                 break;
@@ -317,13 +329,15 @@ impl Log {
             memory.note(segment.base_offset, batch.position, &batch.header, interval_bytes);
             position = batch.end_position();
         }
-        // A failed write may have left bytes that the size does not count.
-        if file.len()? > position {
-            file.set_len(position)?;
+        // A failed write may have left bytes that the size does not count, even in a file that holds nothing else.
+        match segment.log_file(&self.files, OpenMode::Write) {
+            Ok(file) if file.len()? > position => file.set_len(position)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         header_guard::cut(&*self.vfs, &segment.guard_path(), position)?;
         segment.close_files();
-        Ok(Segment::active(&self.directory, segment.base_offset, position, end_offset, memory))
+        Ok(segment.cut(&self.directory, position, end_offset, memory, &self.files))
     }
 
     fn finish_cut(&self, writer: &mut Writer, segments: Vec<Arc<Segment>>, end_offset: i64) -> io::Result<()> {
@@ -374,6 +388,7 @@ impl Log {
             .min(view.segments.len().saturating_sub(1));
         let mut paths = Vec::new();
         for segment in &view.segments[..gone] {
+            segment.discard_pending(&self.files);
             self.rename_for_removal(segment.base_offset, &mut paths)?;
         }
         if gone > 0 {
@@ -406,6 +421,7 @@ impl Log {
     pub(crate) fn mark_deleted(&self) {
         self.is_deleted.store(true, Ordering::Release);
         for segment in &self.view.load_full().unwrap_or_default().segments {
+            segment.discard_pending(&self.files);
             segment.close_files();
         }
         self.view.store(Some(Arc::default()));

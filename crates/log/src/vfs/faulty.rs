@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{DirectoryEntry, LockGuard, OpenMode, Vfs, VfsFile};
+use super::{DirectoryEntry, LockGuard, OpenMode, ReadAt, Vfs, VfsFile};
 
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
@@ -76,11 +76,13 @@ impl Plan {
     }
 }
 
-impl VfsFile for FaultyFile {
+impl ReadAt for FaultyFile {
     fn read_at(&self, position: u64, length: usize) -> io::Result<Vec<u8>> {
         self.inner.read_at(position, length)
     }
+}
 
+impl VfsFile for FaultyFile {
     fn write_all_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         if self.plan.fails() {
             self.inner.write_all_at(position, &bytes[..bytes.len() / 2])?;

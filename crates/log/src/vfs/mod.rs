@@ -33,11 +33,14 @@ pub struct DirectoryEntry {
     pub is_directory: bool,
 }
 
-/// An open file. Positions are absolute: there is no cursor, so readers and the writer share one.
-pub trait VfsFile: Send + Sync {
-    /// Up to `length` bytes from `position`; fewer only at the end of the file.
+/// Something that can be read at any position.
+pub trait ReadAt: Send + Sync {
+    /// Up to `length` bytes from `position`; fewer only at the end.
     fn read_at(&self, position: u64, length: usize) -> io::Result<Vec<u8>>;
+}
 
+/// An open file. Positions are absolute: there is no cursor, so readers and the writer share one.
+pub trait VfsFile: ReadAt {
     /// The same if it needs no disk; `None` when it would block.
     fn read_at_cached(&self, position: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
         self.read_at(position, length).map(Some)
@@ -46,6 +49,9 @@ pub trait VfsFile: Send + Sync {
     fn write_all_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
 
     fn write_all_vectored_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
+
+    /// A hint: the file is about to be synced, among others. Nothing is promised, and nothing fails that the sync would not.
+    fn start_writeback(&self) {}
 
     /// Makes content and length durable. The name is the directory's business.
     fn sync_data(&self) -> io::Result<()>;

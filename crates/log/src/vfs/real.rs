@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{DirectoryEntry, LockGuard, OpenMode, Vfs, VfsFile};
+use super::{DirectoryEntry, LockGuard, OpenMode, ReadAt, Vfs, VfsFile};
 
 /// What one `writev` takes on Linux.
 const PARTS_MAX: usize = 1024;
@@ -25,7 +25,7 @@ struct RealLock(#[allow(dead_code, reason = "held for its drop")] File);
 
 impl LockGuard for RealLock {}
 
-impl VfsFile for RealFile {
+impl ReadAt for RealFile {
     fn read_at(&self, position: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(length.max(1));
         while bytes.len() < length {
@@ -40,7 +40,9 @@ impl VfsFile for RealFile {
         bytes.truncate(length);
         Ok(bytes)
     }
+}
 
+impl VfsFile for RealFile {
     fn read_at_cached(&self, position: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
         // Large zeroed vectors come as untouched pages, so this costs no memset of its own.
         let mut bytes = vec![0u8; length];
@@ -81,6 +83,13 @@ impl VfsFile for RealFile {
             parts = &parts[batch.len()..];
         }
         Ok(())
+    }
+
+    fn start_writeback(&self) {
+        // What goes wrong here, the sync that follows meets again and reports.
+        if let Err(error) = capek_writeback::start(&self.0) {
+            log::debug!("writing could not be begun early: {error}");
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

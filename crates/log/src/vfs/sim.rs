@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{DirectoryEntry, LockGuard, OpenMode, Vfs, VfsFile};
+use super::{DirectoryEntry, LockGuard, OpenMode, ReadAt, Vfs, VfsFile};
 
 const SECTOR_BYTES: u64 = 512;
 const ROOT: u64 = 0;
@@ -382,7 +382,7 @@ impl SimFile {
     }
 }
 
-impl VfsFile for SimFile {
+impl ReadAt for SimFile {
     fn read_at(&self, position: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut disk = self.disk();
         disk.check_power()?;
@@ -391,7 +391,9 @@ impl VfsFile for SimFile {
         let end = start.saturating_add(length).min(content.len());
         Ok(content[start..end].to_vec())
     }
+}
 
+impl VfsFile for SimFile {
     fn write_all_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         self.disk().change_file(self.node, FileChange::Write { position, bytes: bytes.to_vec() })
     }

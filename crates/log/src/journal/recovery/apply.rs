@@ -154,7 +154,7 @@ fn replay(
     let mut writer = log.writer();
     log.open_for(&mut writer)?;
     let writer = writer.as_mut().expect("it was opened");
-    let context = WriteContext { round: 0, now_ms: 0 };
+    let context = WriteContext { round: 0, now_ms: 0, may_defer: false };
     for replay in &plan.replays {
         let payload = recovering.rounds.payload(&replay.entry)?;
         let batches = IoSlice::new(&payload[replay.kept.start..replay.kept.end]);
