@@ -11,7 +11,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("capek-state", &["capek-wire"]),
     ("capek-log", &["capek-wire", "capek-writeback"]),
     ("capek-wire", &[]),
-    ("capek-writeback", &[]), // the one with unsafe code: a system call
+    ("capek-writeback", &[]),               // the one with unsafe code: a system call
     ("capek-wire-oracle", &["capek-wire"]), // tests only: other people's codecs
     ("capek-null-broker", &[]),             // it is measured against the others
     ("capek-benches", &["capek-log", "capek-wire"]),

@@ -1,8 +1,10 @@
 //! The rules of groups as promises, each held against the plain state machine that keeps it.
 
+mod client;
 mod fixtures;
 mod joining;
 mod offsets;
 mod records;
 mod sessions;
+mod simulation;
 mod syncing;
