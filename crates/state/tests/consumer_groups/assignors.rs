@@ -159,6 +159,9 @@ fn range_cuts_topics_of_different_subscribers_apart() {
     check(Assignor::Range, specs, &[(1, 2), (2, 2)], expected);
 }
 
+/// Topics that a member wants, and partitions that it has.
+type Wishes = (BTreeSet<u8>, BTreeSet<(u8, i32)>);
+
 /// Members with any subscriptions, who own what they like, even what others own.
 fn any_group(is_homogeneous: bool) -> impl Strategy<Value = (Members, BTreeMap<TopicId, i32>)> {
     let topics = prop::collection::btree_map(1u8..6, 0i32..8, 0..5);
@@ -166,7 +169,7 @@ fn any_group(is_homogeneous: bool) -> impl Strategy<Value = (Members, BTreeMap<T
     (topics, prop::collection::vec(member, 0..7)).prop_map(move |(topics, specs)| {
         let all: BTreeSet<u8> = topics.keys().copied().collect();
         let counts = topics.iter().map(|(topic, count)| (topic_id(*topic), *count)).collect();
-        let spec = |(index, (wanted, owned)): (usize, (BTreeSet<u8>, BTreeSet<(u8, i32)>))| {
+        let spec = |(index, (wanted, owned)): (usize, Wishes)| {
             let wanted = if is_homogeneous { all.clone() } else { wanted };
             let spec = MemberSpec {
                 instance_id: (index % 3 == 0).then(|| Str::from(format!("i{}", 9 - index))),

@@ -12,6 +12,9 @@ use super::record::{Change, ConsumerRecord, GroupEpoch, TargetEpoch};
 use super::topics::{Topics, metadata_hash};
 use super::{Assignment, ConsumerGroupConfig, Context};
 
+/// Names and a regular expression.
+type Subscription<'a> = (&'a BTreeSet<Str>, Option<&'a Str>);
+
 impl ConsumerGroup {
     /// Bumps the group epoch if something has happened, or if the topics that the group reads have changed.
     pub(super) fn update_epoch(&mut self, is_bump: bool, context: &Context<'_>, records: &mut Vec<ConsumerRecord>) {
@@ -69,7 +72,7 @@ impl ConsumerGroup {
 
     /// What each member wants, as far as it exists; members that want the same share it.
     fn topic_ids_by_member(&self, topics: &dyn Topics) -> BTreeMap<Str, Arc<BTreeSet<TopicId>>> {
-        let mut shared: BTreeMap<(&BTreeSet<Str>, Option<&Str>), Arc<BTreeSet<TopicId>>> = BTreeMap::new();
+        let mut shared: BTreeMap<Subscription<'_>, Arc<BTreeSet<TopicId>>> = BTreeMap::new();
         let members = self.members.iter().map(|(member_id, member)| {
             let subscription = (&member.metadata.topic_names, member.metadata.topic_regex.as_ref());
             let resolve = || Arc::new(topic_ids(&self.topics_of(member), topics));
