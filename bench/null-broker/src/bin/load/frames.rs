@@ -165,7 +165,7 @@ pub async fn create_topic(address: &str, topic: &str, partitions: i32) -> io::Re
     Ok(())
 }
 
-fn put_string(into: &mut Vec<u8>, value: &str) {
+pub fn put_string(into: &mut Vec<u8>, value: &str) {
     into.extend((value.len() as i16).to_be_bytes());
     into.extend(value.as_bytes());
 }

@@ -2,6 +2,9 @@
 //!
 //!     bench-load requests ADDRESS TOPIC PARTITIONS CONNECTIONS IN_FLIGHT RECORD_BYTES SECONDS
 //!     bench-load latency  ADDRESS TOPIC RATE RECORD_BYTES SECONDS
+//!     bench-load joins    ADDRESS MEMBERS SPACING_MS HEARTBEAT_MS
+//!     bench-load heartbeats ADDRESS GROUPS MEMBERS SECONDS BROKER_PID
+//!     bench-load commits  ADDRESS TOPIC RATE SECONDS
 //!     bench-load create   ADDRESS TOPIC PARTITIONS
 //!
 //! It prints one line of JSON. It speaks any Kafka broker's protocol in old versions, by hand: see `frames.rs`.
@@ -9,11 +12,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program for developers
 
 mod frames;
+mod group_frames;
+mod groups;
 mod latency;
 mod requests;
 
 use std::io;
 use std::str::FromStr;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -44,6 +50,34 @@ fn main() -> io::Result<()> {
                 seconds: number(seconds)?,
             };
             runtime.block_on(latency::run(load))
+        }
+        ["joins", address, members, spacing_ms, heartbeat_ms] => {
+            let load = groups::JoinLoad {
+                address: address.to_string(),
+                members: number(members)?,
+                spacing: Duration::from_millis(number(spacing_ms)?),
+                heartbeat: Duration::from_millis(number(heartbeat_ms)?),
+            };
+            runtime.block_on(groups::join(load))
+        }
+        ["heartbeats", address, groups, members, seconds, broker_pid] => {
+            let load = groups::HeartbeatLoad {
+                address: address.to_string(),
+                groups: number(groups)?,
+                members: number(members)?,
+                seconds: number(seconds)?,
+                broker_pid: number(broker_pid)?,
+            };
+            runtime.block_on(groups::heartbeats(load))
+        }
+        ["commits", address, topic, rate, seconds] => {
+            let load = groups::CommitLoad {
+                address: address.to_string(),
+                topic: topic.to_string(),
+                rate: number(rate)?,
+                seconds: number(seconds)?,
+            };
+            runtime.block_on(groups::commits(load))
         }
         ["create", address, topic, partitions] => {
             runtime.block_on(frames::create_topic(address, topic, number(partitions)?))
