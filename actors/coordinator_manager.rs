@@ -22,9 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
 use crate::config::BrokerConfig;
 use crate::coordinator_routes::{CoordinatorRoutes, Shard, ShardRoute};
-use crate::group_coordinator::{
-    GroupCoordinator, GroupCoordinatorStart, StopCoordinator, TopicsChanged, TopicsDeleted,
-};
+use crate::group_coordinator::{GroupCoordinator, GroupCoordinatorStart, ImageChanged, StopCoordinator, TopicsDeleted};
 use crate::group_log::{self, GroupLog};
 use crate::replica_manager::ApplyDelta;
 use crate::routes::Routes;
@@ -156,9 +154,7 @@ impl CoordinatorManager {
     }
 
     fn start_incarnation(&mut self, id: (TopicId, PartitionIndex), context: &mut Context<Self>) {
-        let batch_bytes_max = self.image.topic_config(OFFSETS_TOPIC, self.config.node_id, &self.config.properties);
-        let batch_bytes_max = usize::try_from(batch_bytes_max.max_message_bytes).unwrap_or(0);
-        let config = group_config(&self.image, &self.config, group_log::record_bytes_max(batch_bytes_max));
+        let config = self.group_config();
         let codec = offsets_codec(&self.image, &self.config);
         let Some(child) = self.children.get_mut(&id) else { return };
         child.incarnation += 1;
@@ -175,6 +171,12 @@ impl CoordinatorManager {
         };
         let addr = GroupCoordinator::start_in_arbiter(&self.arbiter, move |_| GroupCoordinator::new(start));
         child.addr = Some(addr);
+    }
+
+    fn group_config(&self) -> GroupConfig {
+        let batch_bytes_max = self.image.topic_config(OFFSETS_TOPIC, self.config.node_id, &self.config.properties);
+        let batch_bytes_max = usize::try_from(batch_bytes_max.max_message_bytes).unwrap_or(0);
+        group_config(&self.image, &self.config, group_log::record_bytes_max(batch_bytes_max))
     }
 
     fn publish(&self) {
@@ -207,9 +209,10 @@ impl CoordinatorManager {
     }
 
     fn tell_changes(&self) {
+        let config = self.group_config();
         for child in self.children.values() {
             if let Some(addr) = &child.addr {
-                addr.do_send(TopicsChanged(self.image.clone()));
+                addr.do_send(ImageChanged { image: self.image.clone(), config: config.clone() });
             }
         }
     }
@@ -301,7 +304,9 @@ impl Handler<ApplyDelta> for CoordinatorManager {
         let has_grown = self.image.partition_count() != partition_count;
         self.follow(context);
         self.tell_deletions(&apply.delta);
-        if has_grown || !apply.delta.topics_created.is_empty() || !apply.delta.topics_deleted.is_empty() {
+        let Delta { topics_created, topics_deleted, configs_changed, .. } = &*apply.delta;
+        let is_news = !topics_created.is_empty() || !topics_deleted.is_empty() || !configs_changed.is_empty();
+        if has_grown || is_news {
             self.tell_changes();
         }
     }

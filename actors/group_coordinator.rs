@@ -73,10 +73,13 @@ pub struct DescribeConsumerGroup(pub Str);
 #[rtype(result = "()")]
 pub struct TopicsDeleted(pub Arc<Vec<(Arc<str>, TopicId)>>);
 
-/// Topics came, went or grew: this is how it is now.
+/// Topics came, went or grew, or a configuration changed: this is how it is now.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct TopicsChanged(pub Arc<Image>);
+pub struct ImageChanged {
+    pub image: Arc<Image>,
+    pub config: GroupConfig,
+}
 
 /// Stop: the leadership, the topic or the broker goes.
 #[derive(Message)]
@@ -102,7 +105,7 @@ pub struct GroupCoordinator {
     incarnation: Incarnation,
     routes: Arc<Routes>,
     config: GroupConfig,
-    /// As far as topics go.
+    /// As far as topics and configurations go.
     image: Arc<Image>,
     loads: Arc<Semaphore>,
     /// None until the log is replayed.
@@ -150,7 +153,8 @@ impl GroupCoordinator {
 
     fn begin(&mut self, mut groups: Coordinator, context: &mut Context<Self>) {
         let mut effects = Effects::default();
-        groups.set_topics(&self.image);
+        groups.set_image(&self.image);
+        groups.set_config(self.config.clone());
         groups.loaded(now_ms(), &mut effects);
         for deleted in self.deletions.drain(..) {
             groups.topics_deleted(&deleted.0, &mut effects);
@@ -430,13 +434,15 @@ impl Handler<Ask<ListFilter, Vec<ListedGroup>>> for GroupCoordinator {
     }
 }
 
-impl Handler<TopicsChanged> for GroupCoordinator {
+impl Handler<ImageChanged> for GroupCoordinator {
     type Result = ();
 
-    fn handle(&mut self, changed: TopicsChanged, _: &mut Self::Context) {
-        self.image = changed.0;
+    fn handle(&mut self, changed: ImageChanged, _: &mut Self::Context) {
+        self.image = changed.image;
+        self.config = changed.config;
         if let Some(groups) = &mut self.groups {
-            groups.set_topics(&self.image);
+            groups.set_image(&self.image);
+            groups.set_config(self.config.clone());
         }
     }
 }

@@ -8,7 +8,7 @@ use capek_wire::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeat
 use super::classic::{ClassicGroup, ClassicState};
 use super::consumer::{Change, ConsumerGroup, ConsumerRecord, Heartbeat, check_heartbeat};
 use super::coordinator::{Group, GroupKind};
-use super::{Coordinator, Cx, Effects, Record};
+use super::{Coordinator, Cx, Effects, GroupConfig, Record};
 use crate::Refusal;
 use crate::cluster::Image;
 
@@ -25,9 +25,14 @@ pub struct ConsumerHeartbeat {
 }
 
 impl Coordinator {
-    /// Topics came, went or grew: it is now as this image says. Members hear of it with their next heartbeats.
-    pub fn set_topics(&mut self, image: &Image) {
+    /// Topics came, went or grew, or groups were configured: it is now as this image says. Members hear of it with their
+    /// next heartbeats.
+    pub fn set_image(&mut self, image: &Image) {
         self.topics.set(image);
+    }
+
+    pub fn set_config(&mut self, config: GroupConfig) {
+        self.config = config;
     }
 
     /// A member of the consumer protocol joins, reports or leaves.
@@ -87,7 +92,8 @@ impl Coordinator {
         effects: &mut Effects,
     ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         let mut consumers = ConsumerGroup::new(id.clone());
-        let cx = &mut Cx { now_ms, config: &self.config, topics: &self.topics, effects };
+        let consumer = self.topics.configured(&id, &self.config.consumer);
+        let cx = &mut Cx { now_ms, config: &self.config, consumer: &consumer, topics: &self.topics, effects };
         let response = consumers.report(heartbeat, cx)?;
         let deadline_ms = consumers.next_deadline();
         self.groups.insert(id.clone(), Group::of_kind(GroupKind::Consumer(consumers)));

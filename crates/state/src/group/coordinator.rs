@@ -1,12 +1,13 @@
 //! The shard: all groups of one partition of `__consumer_offsets`, and when something is due in them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 
 use super::classic::{ClassicGroup, ClassicState};
-use super::consumer::{ConsumerGroup, Context, ImageTopics};
+use super::consumer::{ConsumerGroup, ImageTopics};
 use super::{
     Cx, Effects, GroupConfig, GroupMetadata, HeartbeatRequest, JoinAnswer, JoinRequest, LeaveRequest, Offsets, Record,
     ReplyId, SyncAnswer, SyncRequest,
@@ -182,7 +183,12 @@ impl Coordinator {
         work: impl FnOnce(&mut Group, &mut Cx<'_>) -> T,
     ) -> Option<T> {
         let group = self.groups.get_mut(id)?;
-        let done = work(group, &mut Cx { now_ms, config: &self.config, topics: &self.topics, effects });
+        let consumer = match &group.kind {
+            GroupKind::Classic(_) => Cow::Borrowed(&self.config.consumer),
+            GroupKind::Consumer(_) => self.topics.configured(id, &self.config.consumer),
+        };
+        let cx = &mut Cx { now_ms, config: &self.config, consumer: &consumer, topics: &self.topics, effects };
+        let done = work(group, cx);
         let deadline_ms = group.next_deadline_ms();
         if group.scheduled_ms != deadline_ms {
             let id = self.groups.get_key_value(id).map(|(id, _)| id.clone()).unwrap_or_default();
@@ -257,9 +263,14 @@ impl Coordinator {
         match self.groups.get_mut(&request.group).map(|group| &mut group.kind) {
             // What was due earlier is looked at then, and put off.
             Some(GroupKind::Classic(group)) => group.heartbeat(request, now_ms),
-            Some(GroupKind::Consumer(group)) => {
-                let context = Context { now_ms, config: &self.config.consumer, topics: &self.topics };
-                group.classic_heartbeat(request, &context)
+            // Its timers may become due earlier than they were.
+            Some(GroupKind::Consumer(_)) => {
+                let beat = |group: &mut Group, cx: &mut Cx<'_>| match &mut group.kind {
+                    GroupKind::Consumer(group) => group.classic_heartbeat(request, &cx.consumer()),
+                    GroupKind::Classic(_) => ErrorCode::UnknownMemberId,
+                };
+                let beaten = self.with_group(&request.group, now_ms, &mut Effects::default(), beat);
+                beaten.unwrap_or(ErrorCode::UnknownMemberId)
             }
             None => ErrorCode::UnknownMemberId,
         }

@@ -3,7 +3,7 @@
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 
-use super::consumer::{ConsumerRecord, Context, ImageTopics};
+use super::consumer::{ConsumerGroupConfig, ConsumerRecord, Context, ImageTopics};
 use super::{GroupConfig, JoinAnswer, Record, ReplyId, SyncAnswer};
 
 /// To be carried out: first the records are written, as one; when they are committed the answers are given.
@@ -18,6 +18,8 @@ pub struct Effects {
 pub struct Cx<'a> {
     pub now_ms: i64,
     pub config: &'a GroupConfig,
+    /// What is configured for this group, if it is of the consumer protocol.
+    pub consumer: &'a ConsumerGroupConfig,
     pub topics: &'a ImageTopics,
     pub effects: &'a mut Effects,
 }
@@ -25,7 +27,7 @@ pub struct Cx<'a> {
 impl<'a> Cx<'a> {
     /// What a consumer group looks at.
     pub fn consumer(&self) -> Context<'a> {
-        Context { now_ms: self.now_ms, config: &self.config.consumer, topics: self.topics }
+        Context { now_ms: self.now_ms, config: self.consumer, topics: self.topics }
     }
 
     pub fn write_consumer(&mut self, records: Vec<ConsumerRecord>) {

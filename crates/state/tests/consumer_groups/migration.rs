@@ -323,3 +323,26 @@ fn an_empty_consumer_group_is_deleted_with_its_offsets() {
     assert_eq!((shard.listed(), shard.committed()), (None, Vec::new()));
     assert_eq!(delete(&mut shard), ErrorCode::GroupIdNotFound);
 }
+
+#[test]
+fn a_group_may_have_times_of_its_own() {
+    let mut shard = Shard::new();
+    shard.configure_group("consumer.heartbeat.interval.ms", "7000");
+    shard.configure_group("consumer.session.timeout.ms", "50000");
+    let joined = shard.send(join("a", &["t1"])).expect("a joins");
+    assert_eq!(joined.heartbeat_interval_ms, 7_000);
+    shard.wait(49_999);
+    assert_eq!(shard.describe().members.len(), 1);
+    shard.wait(1);
+    assert_eq!(shard.describe().members.len(), 0);
+}
+
+#[test]
+fn a_timer_that_a_heartbeat_sets_is_not_forgotten() {
+    let mut shard = mixed_group();
+    shard.wait(1_000);
+    shard.send(join("b", &["t1"])).expect("b joins");
+    shard.heartbeat("k", 3);
+    // It must join within its rebalance timeout, before any session ends.
+    assert_eq!(shard.groups.next_deadline_ms(), Some(shard.now_ms + 30_000));
+}

@@ -1,6 +1,6 @@
 //! A whole shard, with topics of an image, and everything that it has written.
 
-use capek_state::cluster::{Image, PartitionRecord, Record as ClusterRecord};
+use capek_state::cluster::{ConfigKind, ConfigResource, Image, PartitionRecord, Record as ClusterRecord};
 use capek_state::group::{
     CommitRequest, ConsumerHeartbeat, Coordinator, Effects, FetchRequest, GroupConfig, HeartbeatRequest, JoinAnswer,
     JoinRequest, LeaveRequest, LeavingMember, ListFilter, OffsetToCommit, Protocol, Record, ReplyId, SyncAnswer,
@@ -92,7 +92,14 @@ impl Shard {
         for record in &records {
             self.image.apply(record);
         }
-        self.groups.set_topics(&self.image);
+        self.groups.set_image(&self.image);
+    }
+
+    pub fn configure_group(&mut self, name: &str, value: &str) {
+        let resource = ConfigResource { kind: ConfigKind::Group, name: "g".to_owned() };
+        let value = Some(value.to_owned());
+        self.image.apply(&ClusterRecord::ConfigChanged { resource, name: name.to_owned(), value });
+        self.groups.set_image(&self.image);
     }
 
     fn carry_out(&mut self, effects: Effects) {
@@ -220,7 +227,7 @@ impl Shard {
     /// As a new coordinator finds the shard in the log.
     pub fn reload(&mut self) {
         let mut groups = Coordinator::new(config());
-        groups.set_topics(&self.image);
+        groups.set_image(&self.image);
         for record in &self.log {
             let (key, value) = record.encode().expect("it can be written");
             groups.replay(&Record::decode(key, value).expect("it can be read").expect("it is of a known kind"));

@@ -1,11 +1,13 @@
 //! What a group needs to know of the cluster's topics.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use capek_wire::Str;
 use capek_wire::ids::TopicId;
 
-use crate::cluster::Image;
+use super::ConsumerGroupConfig;
+use crate::cluster::{ConfigKind, ConfigResource, Image};
 
 /// A topic, as far as groups care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,10 +77,28 @@ pub struct ImageTopics {
 }
 
 impl ImageTopics {
-    /// Topics came, went or grew: takes over the image that says so.
+    /// Topics came, went or grew, or groups were configured: takes over the image that says so.
     pub fn set(&mut self, image: &Image) {
         self.version += 1;
         self.image = image.clone();
+    }
+}
+
+impl ImageTopics {
+    /// The broker's configuration, with what the group has set for itself.
+    pub fn configured<'a>(&self, group_id: &str, config: &'a ConsumerGroupConfig) -> Cow<'a, ConsumerGroupConfig> {
+        let resource = ConfigResource { kind: ConfigKind::Group, name: group_id.to_owned() };
+        let own = self.image.configs(&resource);
+        if own.is_empty() {
+            return Cow::Borrowed(config);
+        }
+        let number = |name: &str| own.get(name).and_then(|text| text.trim().parse().ok());
+        Cow::Owned(ConsumerGroupConfig {
+            session_timeout_ms: number("consumer.session.timeout.ms").unwrap_or(config.session_timeout_ms),
+            heartbeat_interval_ms: number("consumer.heartbeat.interval.ms").unwrap_or(config.heartbeat_interval_ms),
+            assignment_interval_ms: number("consumer.assignment.interval.ms").unwrap_or(config.assignment_interval_ms),
+            ..config.clone()
+        })
     }
 }
 
