@@ -19,12 +19,16 @@ use tokio::sync::oneshot;
 
 use crate::budget::MemoryBudget;
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
+use crate::cleaning::{Cleaning, CleaningStart};
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::controller::Controller;
 use crate::coordinator_manager::{CoordinatorManager, CoordinatorManagerStart, StopCoordinators};
 use crate::coordinator_routes::CoordinatorRoutes;
+use crate::features;
+use crate::fetch_sessions::FetchSessions;
 use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
 use crate::listener::{Drain, Listener};
+use crate::log_cleaner::{LogCleaner, StopCleaning};
 use crate::meta_log::{MetaLog, MetaLogError};
 use crate::metadata_publisher::MetadataPublisher;
 use crate::metrics::Metrics;
@@ -48,6 +52,7 @@ pub struct BrokerShared {
     /// For what fetches hold until the client has taken it.
     pub fetch_budget: MemoryBudget,
     pub fetch_bytes_max: usize,
+    pub fetch_sessions: FetchSessions,
     pub producer_ids: crate::producer_ids::ProducerIds,
 }
 
@@ -78,6 +83,7 @@ pub struct RunningBroker {
     listeners: Vec<Addr<Listener>>,
     replica_manager: Addr<ReplicaManager>,
     coordinator_manager: Addr<CoordinatorManager>,
+    log_cleaner: Addr<LogCleaner>,
     journals: Vec<JournalHandle>,
     arbiters: Vec<Arbiter>,
     broker: Addr<Broker>,
@@ -245,6 +251,17 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         exit("retention"),
     )
     .start();
+    let metrics = Metrics::default();
+    let cleaning = Cleaning::new(CleaningStart {
+        config: config.clone(),
+        image: published.clone(),
+        routes: routes.clone(),
+        journals: config.data_dirs.iter().cloned().zip(journals.iter().cloned()).collect(),
+        metrics: metrics.cleaner.clone(),
+    });
+    let (restarts_max, restart_period) = (config.restarts_max, config.restart_period);
+    let log_cleaner =
+        LogCleaner::new(Arc::new(cleaning), census.clone(), restarts_max, restart_period, exit("log-cleaner")).start();
     let shared = Arc::new(BrokerShared {
         cluster_id,
         image: published,
@@ -252,11 +269,12 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         coordinators,
         controller,
         census: census.clone(),
-        metrics: Metrics::default(),
+        metrics,
         // Half each: what slow consumers hold must not keep producers out.
         request_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
         fetch_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
         fetch_bytes_max: config.fetch_bytes_max,
+        fetch_sessions: FetchSessions::new(config.fetch_sessions_max),
         producer_ids: Default::default(),
         config: config.clone(),
     });
@@ -269,6 +287,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         listeners,
         replica_manager,
         coordinator_manager,
+        log_cleaner,
         journals,
         arbiters,
         broker,
@@ -299,6 +318,7 @@ impl RunningBroker {
         }
         let _ = self.coordinator_manager.send(StopCoordinators).await;
         let _ = self.replica_manager.send(StopReplicas).await;
+        let _ = self.log_cleaner.send(StopCleaning).await;
         let mut closed = Ok(());
         for journal in &self.journals {
             closed = closed.and(journal.close().await);
@@ -399,6 +419,9 @@ fn register(
         previous_is_gone: true, // the lock of the data directory says so
     });
     change(&mut meta_log, &mut image, &mut delta, &command)?;
+    for command in features::undecided(&image) {
+        change(&mut meta_log, &mut image, &mut delta, &command)?;
+    }
     if !was_clean {
         let bumped = bumped_async_partitions(config, &image);
         meta_log.append(&bumped)?;

@@ -35,6 +35,8 @@ pub struct BrokerConfig {
     pub frame_bytes_max: usize,
     /// `fetch.max.bytes`.
     pub fetch_bytes_max: usize,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_sessions_max: usize,
     /// `capek.journal.file.bytes`.
     pub journal_file_bytes: u64,
     /// `capek.restart.max`.

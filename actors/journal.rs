@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler, Message, Recipient};
-use capek_log::{Completion, Entry, Log, LogError, LogSpec, Outcome};
+use capek_log::{Cleaned, Completion, Entry, Log, LogError, LogSpec, Outcome};
 use capek_wire::ids::Offset;
 use tokio::sync::oneshot;
 
@@ -29,8 +29,15 @@ pub struct JournalFailed {
 }
 
 enum Command {
-    Create { specs: Vec<LogSpec>, reply: oneshot::Sender<Vec<Result<Arc<Log>, LogError>>> },
-    Close { reply: oneshot::Sender<Result<(), String>> },
+    Create {
+        specs: Vec<LogSpec>,
+        reply: oneshot::Sender<Vec<Result<Arc<Log>, LogError>>>,
+    },
+    /// Recovery points, beside what else is to be done.
+    Checkpoint,
+    Close {
+        reply: oneshot::Sender<Result<(), String>>,
+    },
 }
 
 struct Queue {
@@ -40,6 +47,7 @@ struct Queue {
     owners: HashMap<usize, Recipient<RoundCompletions>>,
     barriers: HashMap<u64, oneshot::Sender<Offset>>,
     deletions: HashMap<usize, oneshot::Sender<()>>,
+    swaps: HashMap<usize, oneshot::Sender<bool>>,
     next_barrier: u64,
     is_asleep: bool,
     has_ended: bool,
@@ -59,6 +67,7 @@ impl JournalHandle {
             owners: HashMap::new(),
             barriers: HashMap::new(),
             deletions: HashMap::new(),
+            swaps: HashMap::new(),
             next_barrier: 0,
             is_asleep: false,
             has_ended: false,
@@ -114,6 +123,28 @@ impl JournalHandle {
         };
         // Only a failed directory leaves this unanswered, and Broker hears of that on its own.
         let _ = deleted.await;
+    }
+
+    /// A cleaned segment shall take its place; the answer says whether it did. A log is cleaned by one at a time.
+    pub fn swap(&self, log: &Arc<Log>, cleaned: Arc<Cleaned>) -> oneshot::Receiver<bool> {
+        let mut queue = self.lock();
+        let (reply, swapped) = oneshot::channel();
+        if !queue.has_ended {
+            queue.swaps.insert(address_of(log), reply);
+            queue.entries.push_back(Entry::Swap { log: log.clone(), cleaned });
+            self.wake(queue);
+        }
+        swapped
+    }
+
+    /// Compaction of `log` has gone up to `end_offset`.
+    pub fn cleaned_to(&self, log: &Arc<Log>, end_offset: Offset) {
+        self.submit(Entry::CleanedTo { log: log.clone(), end_offset });
+    }
+
+    /// Recovery points soon: what needs them later need not wait.
+    pub fn checkpoint_soon(&self) {
+        self.command(Command::Checkpoint);
     }
 
     /// A clean stop: everything is synced and the mark is left.
@@ -196,6 +227,7 @@ impl Drop for EndGuard {
         queue.commands.clear();
         queue.barriers.clear();
         queue.deletions.clear();
+        queue.swaps.clear();
         drop(queue);
         self.report("the journal thread panicked");
     }
@@ -217,6 +249,7 @@ impl JournalThread {
                         // The caller may have gone; the logs are there all the same.
                         let _ = reply.send(engine.create(specs));
                     }
+                    Command::Checkpoint => engine.checkpoint_soon().map_err(|error| error.to_string())?,
                     Command::Close { reply } => {
                         // What is queued was accepted before: it is written before the mark.
                         while !entries.is_empty() || engine.wants_round() {
@@ -290,6 +323,12 @@ impl JournalThread {
                     Outcome::Deleted => {
                         if let Some(reply) = queue.deletions.remove(&address_of(&completion.log)) {
                             let _ = reply.send(());
+                        }
+                        continue;
+                    }
+                    outcome @ (Outcome::Swapped | Outcome::SwapRefused) => {
+                        if let Some(reply) = queue.swaps.remove(&address_of(&completion.log)) {
+                            let _ = reply.send(matches!(outcome, Outcome::Swapped));
                         }
                         continue;
                     }

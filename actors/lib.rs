@@ -10,6 +10,7 @@
 //! ├── CoordinatorManager  permanent
 //! │     └── GroupCoordinator (__consumer_offsets-12, leader epoch 0)  transient: panic -> reload from the log
 //! ├── Retention           permanent   moves log starts
+//! ├── LogCleaner          permanent ── CleanerThread(#0) …   transient: panic -> the log that it cleaned is left alone
 //! ├── Listener(name)      permanent ── Connection(#1) …   temporary: the client reconnects
 //! └── Http                permanent ── StreamSession(#1) …    temporary
 //! ```
@@ -18,19 +19,24 @@
 //! `coordination` has the coordinators: no flood of records delays a heartbeat.
 //!
 //! In reading order: [`supervision`], [`broker`], [`listener`], [`connection`], [`requests`], [`routes`], [`partition`],
-//! [`journal`], [`replica_manager`], [`coordinator_manager`], [`group_coordinator`], [`controller`], [`metadata_publisher`], [`retention`].
+//! [`journal`], [`replica_manager`], [`coordinator_manager`], [`group_coordinator`], [`controller`], [`metadata_publisher`],
+//! [`retention`], [`log_cleaner`].
 
 #![forbid(unsafe_code)]
 
 pub mod broker;
 pub mod budget;
 pub mod census;
+pub mod cleaner_thread;
+pub mod cleaning;
 mod clock;
 pub mod config;
 pub mod connection;
 pub mod controller;
 pub mod coordinator_manager;
 pub mod coordinator_routes;
+mod features;
+pub mod fetch_sessions;
 pub mod group_coordinator;
 mod group_loader;
 pub mod group_log;
@@ -38,6 +44,7 @@ pub mod http;
 pub mod journal;
 pub mod listener;
 pub mod local;
+pub mod log_cleaner;
 mod meta_log;
 pub mod metadata_publisher;
 pub mod metrics;
@@ -55,4 +62,5 @@ pub mod stream_cursors;
 mod stream_records;
 pub mod stream_session;
 pub mod supervision;
+mod throttle;
 pub mod topics;

@@ -61,6 +61,13 @@ pub struct LogEnd {
     pub reply: tokio::sync::oneshot::Sender<Offset>,
 }
 
+/// Which producers does the partition remember? Answered once they are read from the log.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DescribeProducers {
+    pub reply: tokio::sync::oneshot::Sender<Vec<ProducerBatch>>,
+}
+
 /// The journal has finished something for this partition.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -104,6 +111,9 @@ pub struct Partition {
     first_parked: u64,
     log_start_waits: VecDeque<LogStartWait>,
     log_end_waits: Vec<tokio::sync::oneshot::Sender<Offset>>,
+    describe_waits: Vec<DescribeProducers>,
+    /// When idle producers are forgotten again.
+    expire_producers_at_ms: i64,
     effects: Vec<Effect>,
     exit: ExitSignal<PartitionKey>,
 }
@@ -131,6 +141,8 @@ impl Partition {
             first_parked: 0,
             log_start_waits: VecDeque::new(),
             log_end_waits: Vec::new(),
+            describe_waits: Vec::new(),
+            expire_producers_at_ms: 0,
             effects: Vec::new(),
             exit: start.exit,
         }
@@ -143,6 +155,7 @@ impl Partition {
         self.entry.mailbox.fetch_sub(gathered.len() as i64, Ordering::Relaxed);
         let config = self.shared.config();
         let now_ms = now_ms();
+        self.expire_producers(&mut leader, config.producer_id_expiration_ms, now_ms);
         let mut entry = RoundEntry::with_capacity(gathered.len());
         for append in gathered {
             let context = AdmitContext {
@@ -167,6 +180,14 @@ impl Partition {
         }
         self.leader = Some(leader);
         self.entry.parked.store(self.parked.len() as u64, Ordering::Relaxed);
+    }
+
+    fn expire_producers(&mut self, leader: &mut Leader, expiration_ms: i64, now_ms: i64) {
+        if now_ms >= self.expire_producers_at_ms {
+            self.expire_producers_at_ms = now_ms.saturating_add(PRODUCER_CHECK_MS.min(expiration_ms));
+            leader.set_producer_expiration_ms(expiration_ms);
+            leader.expire_producers(now_ms);
+        }
     }
 
     /// Refuses a batch, or gives it its place in the log and parks its reply.
@@ -318,6 +339,10 @@ impl Partition {
             producers,
         });
         self.shared.advance_high_watermark(leader.high_watermark());
+        for wait in std::mem::take(&mut self.describe_waits) {
+            // The caller may have given up waiting.
+            let _ = wait.reply.send(leader.producers().collect());
+        }
         self.leader = Some(leader);
         self.append_gathered();
         self.answer_log_ends();
@@ -347,6 +372,9 @@ fn producer_batch(batch: capek_log::ProducerBatch) -> ProducerBatch {
         timestamp_ms: batch.timestamp_ms,
     }
 }
+
+/// Kafka's `producer.id.expiration.check.interval.ms`.
+const PRODUCER_CHECK_MS: i64 = 10 * 60 * 1000;
 
 /// How far a batch may inflate while its records are looked at, which happens in compacted topics and for refusals only.
 const INFLATED_BYTES_MAX: usize = 16 << 20;
@@ -407,6 +435,11 @@ impl Actor for Partition {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.entry.begin(self.incarnation, Some(context.address().recipient()));
+        // What an earlier incarnation had under way is synced by now: readers need not wait for the next append to see it.
+        let end_offset = self.shared.log.end_offset();
+        if self.shared.high_watermark() < end_offset {
+            self.shared.advance_high_watermark(end_offset);
+        }
         context.spawn(Gather);
     }
 }
@@ -449,7 +482,11 @@ impl Handler<RoundDone> for Partition {
                 }
                 self.shared.wake_waiters();
             }
-            Outcome::Truncated | Outcome::Deleted | Outcome::Drained { .. } => {}
+            Outcome::Truncated
+            | Outcome::Deleted
+            | Outcome::Swapped
+            | Outcome::SwapRefused
+            | Outcome::Drained { .. } => {}
         }
     }
 }
@@ -480,6 +517,22 @@ impl Handler<LogEnd> for Partition {
 
     fn handle(&mut self, asked: LogEnd, _: &mut Self::Context) {
         self.log_end_waits.push(asked.reply);
+    }
+}
+
+impl Handler<DescribeProducers> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, describe: DescribeProducers, context: &mut Self::Context) {
+        if let Some(leader) = &self.leader {
+            // The caller may have given up waiting.
+            let _ = describe.reply.send(leader.producers().collect());
+            return;
+        }
+        self.describe_waits.push(describe);
+        if !self.is_loading {
+            self.load_producers(context);
+        }
     }
 }
 

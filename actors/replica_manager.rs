@@ -104,12 +104,15 @@ pub struct ReplicaManagerStart {
 
 /// The part of a topic's configuration that the log needs.
 pub fn log_config(config: &TopicConfig) -> LogConfig {
+    // What may not wait for longer to be compacted must leave the active segment by then.
+    let lag_ms = if config.cleanup_policy.compact { config.max_compaction_lag_ms.max(1) } else { i64::MAX };
     LogConfig {
         segment_bytes: config.segment_bytes,
-        segment_ms: config.segment_ms,
+        segment_ms: config.segment_ms.min(lag_ms),
         segment_index_bytes: config.segment_index_bytes,
         index_interval_bytes: config.index_interval_bytes,
         file_delete_delay_ms: config.file_delete_delay_ms,
+        producer_expiration_ms: config.producer_id_expiration_ms,
         flush: match config.flush {
             Flush::Group => capek_log::Flush::Group,
             Flush::Async => capek_log::Flush::Async,
@@ -429,7 +432,7 @@ impl Handler<ReplicaFailed> for ReplicaManager {
         error!("{} is offline: {}", failed.partition, failed.reason);
         if let Some(child) = self.children.get(&(failed.partition.topic_id, failed.partition.partition)) {
             publish_route(&self.routes, child, true);
-            child.shared.wake_waiters();
+            child.shared.set_offline();
         }
     }
 }

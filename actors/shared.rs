@@ -34,6 +34,7 @@ pub struct PartitionShared {
     high_watermark: AtomicI64,
     leader_epoch: AtomicI32,
     is_deleted: AtomicBool,
+    is_offline: AtomicBool,
     waiters: Mutex<Vec<Weak<Notify>>>,
 }
 
@@ -52,6 +53,7 @@ impl PartitionShared {
             high_watermark: AtomicI64::new(high_watermark),
             leader_epoch: AtomicI32::new(leader_epoch),
             is_deleted: AtomicBool::new(false),
+            is_offline: AtomicBool::new(false),
             waiters: Mutex::new(Vec::new()),
         }
     }
@@ -96,6 +98,16 @@ impl PartitionShared {
 
     pub fn is_deleted(&self) -> bool {
         self.is_deleted.load(Ordering::Acquire)
+    }
+
+    /// The replica cannot be used: whoever waits shall look again and find out.
+    pub fn set_offline(&self) {
+        self.is_offline.store(true, Ordering::Release);
+        self.wake_waiters();
+    }
+
+    pub fn is_offline(&self) -> bool {
+        self.is_offline.load(Ordering::Acquire)
     }
 
     /// `waiter` is notified once for each change from now on, until it is dropped. Registering twice is registering once.

@@ -1,14 +1,17 @@
 //! ApiVersions (key 18, versions 0–4): what this broker serves. A key is in here only when it is right.
 
 use bytes::Bytes;
+use capek_state::cluster::SupportedFeature;
 use capek_wire::api::ApiKey;
 use capek_wire::codec::{Reader, Str};
 use capek_wire::error_code::ErrorCode;
 use capek_wire::frame::{self, RequestHeader};
-use capek_wire::messages::api_versions::ApiVersion;
+use capek_wire::messages::api_versions::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use capek_wire::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
-use super::{Dispatch, RequestContext, Response};
+use super::{Dispatch, RequestContext, Response, alter_replica_log_dirs};
+use crate::broker::BrokerShared;
+use crate::features;
 
 /// The APIs of this broker, each at every version of Kafka 4.3.
 pub const SERVED: &[ApiKey] = &[
@@ -34,26 +37,72 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::DescribeAcls,
     ApiKey::DescribeConfigs,
     ApiKey::AlterConfigs,
+    ApiKey::AlterReplicaLogDirs,
     ApiKey::DescribeLogDirs,
     ApiKey::CreatePartitions,
     ApiKey::DeleteGroups,
+    ApiKey::ElectLeaders,
     ApiKey::IncrementalAlterConfigs,
+    ApiKey::AlterPartitionReassignments,
+    ApiKey::ListPartitionReassignments,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeClientQuotas,
+    ApiKey::DescribeUserScramCredentials,
+    ApiKey::DescribeQuorum,
+    ApiKey::UpdateFeatures,
     ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::UnregisterBroker,
     ApiKey::ConsumerGroupHeartbeat,
     ApiKey::ConsumerGroupDescribe,
+    ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
 ];
+
+/// Some APIs are right only under some configurations.
+pub fn is_served(broker: &BrokerShared, key: ApiKey) -> bool {
+    match key {
+        ApiKey::AlterReplicaLogDirs => alter_replica_log_dirs::is_served(&broker.config),
+        _ => SERVED.contains(&key),
+    }
+}
 
 /// Versions from here name the client's software.
 const SOFTWARE_VERSION_MIN: i16 = 3;
 
-pub fn answer(_: &RequestContext, request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
+/// Versions from here tell features whose lowest level is 0: clients before them took that as malformed (KAFKA-17011).
+const LEVEL_ZERO_VERSION_MIN: i16 = 4;
+
+pub fn answer(context: &RequestContext, request: ApiVersionsRequest, version: i16) -> ApiVersionsResponse {
     let names = [&request.client_software_name, &request.client_software_version];
     if version >= SOFTWARE_VERSION_MIN && !names.into_iter().all(is_software_name) {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..Default::default() };
     }
-    ApiVersionsResponse { api_keys: SERVED.iter().map(|&key| api_version(key)).collect(), ..Default::default() }
+    let broker = &context.broker;
+    let served = SERVED.iter().copied().filter(|key| is_served(broker, *key));
+    let image = broker.image.load();
+    ApiVersionsResponse {
+        api_keys: served.map(api_version).collect(),
+        supported_features: supported_features(version),
+        finalized_features_epoch: i64::try_from(image.records_applied()).unwrap_or(i64::MAX),
+        finalized_features: image.features().map(finalized).collect(),
+        ..Default::default()
+    }
+}
+
+fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
+    let is_told = |feature: &SupportedFeature| feature.lowest > 0 || version >= LEVEL_ZERO_VERSION_MIN;
+    let told = features::supported().into_iter().filter(is_told);
+    let key = |feature: SupportedFeature| SupportedFeatureKey {
+        name: Str::from_static(feature.name),
+        min_version: feature.lowest,
+        max_version: feature.highest,
+    };
+    told.map(key).collect()
+}
+
+fn finalized((name, level): (&str, i16)) -> FinalizedFeatureKey {
+    FinalizedFeatureKey { name: Str::from(name), max_version_level: level, min_version_level: level }
 }
 
 fn api_version(key: ApiKey) -> ApiVersion {

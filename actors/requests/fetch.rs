@@ -1,4 +1,4 @@
-//! Fetch (key 1, versions 4–18), sessionless: a session is answered with id 0, which tells the client to go without (KIP-227).
+//! Fetch (key 1, versions 4–18), with or without a session (KIP-227; see [`super::fetch_session`]).
 //!
 //! A fetch does not pass the Partition. It reads the log on its connection's thread, below the high watermark, and only what
 //! the page cache holds; cold ranges go to the blocking pool. A fetch that finds too little waits on its partitions'
@@ -16,28 +16,28 @@ use capek_wire::messages::fetch::{EpochEndOffset, FetchPartition, FetchableTopic
 use capek_wire::messages::{FetchRequest, FetchResponse};
 use log::warn;
 
+use super::fetch_session::{self, Answered, Asked, SessionUse, TopicName};
 use super::{Call, Dispatch, RequestContext, Response};
 use crate::budget::BudgetPermit;
 use crate::routes::TopicRoute;
 use crate::shared::PartitionShared;
 
-/// Versions from here name topics by id only.
-const TOPIC_ID_VERSION_MIN: i16 = 13;
 /// However little of the budget is free, a fetch gets this much: one slow consumer must not starve the others.
 const RESPONSE_BYTES_MIN: usize = 64 << 10;
 /// One response takes at most this share of what is free.
 const RESPONSE_SHARE: usize = 16;
 
-/// One partition of the request.
+/// One partition that is asked for.
 struct Wanted {
-    topic_index: usize,
-    request: FetchPartition,
+    asked: Asked,
     target: Result<Arc<PartitionShared>, ErrorCode>,
 }
 
 struct Fetch {
     context: Rc<RequestContext>,
     request: FetchRequest,
+    session: SessionUse,
+    topics: Vec<TopicName>,
     wanted: Vec<Wanted>,
     bytes_max: usize,
 }
@@ -55,14 +55,18 @@ pub fn start(mut call: Call, reader: Reader) -> Dispatch {
     };
     // The request's own bytes are decoded; what its answer holds is paid for apart.
     call.permit = None;
-    if let Some(code) = refusal(&request) {
-        let response = FetchResponse { error_code: code.code(), ..Default::default() };
-        return match call.encode(&response) {
-            Ok(response) => Dispatch::Ready(response),
-            Err(reason) => Dispatch::Close(reason),
-        };
-    }
-    let fetch = Fetch::new(call.context.clone(), request, call.header.api_version);
+    let version = call.header.api_version;
+    let session = match fetch_session::open(&call.context.broker.fetch_sessions, &request, version) {
+        Ok(session) => session,
+        Err(code) => {
+            let response = FetchResponse { error_code: code.code(), ..Default::default() };
+            return match call.encode(&response) {
+                Ok(response) => Dispatch::Ready(response),
+                Err(reason) => Dispatch::Close(reason),
+            };
+        }
+    };
+    let fetch = Fetch::new(call.context.clone(), request, session, version);
     if matches!(fetch.readiness(), Readiness::Answer)
         && let Some(permit) =
             fetch.context.broker.fetch_budget.try_acquire(fetch.bytes_max.min(fetch.available_bytes()))
@@ -80,36 +84,28 @@ pub fn start(mut call: Call, reader: Reader) -> Dispatch {
     }))
 }
 
-/// There are no sessions to go on with: only a full fetch (0 would begin a session, -1 ends one or does without) is served.
-fn refusal(request: &FetchRequest) -> Option<ErrorCode> {
-    let is_full = matches!(request.session_epoch, 0 | -1);
-    (!is_full).then_some(ErrorCode::FetchSessionIdNotFound)
-}
-
 impl Fetch {
-    fn new(context: Rc<RequestContext>, mut request: FetchRequest, version: i16) -> Self {
-        let mut wanted = Vec::new();
+    fn new(context: Rc<RequestContext>, mut request: FetchRequest, session: SessionUse, version: i16) -> Self {
         // Replicas have a listener of their own: here nobody is one.
         let is_replica = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
-        for (topic_index, topic) in request.topics.iter_mut().enumerate() {
-            let routes = &context.broker.routes;
-            let (route, unknown) = if version >= TOPIC_ID_VERSION_MIN {
-                (routes.topic_by_id(topic.topic_id), ErrorCode::UnknownTopicId)
-            } else {
-                (routes.topic(&topic.topic), ErrorCode::UnknownTopicOrPartition)
+        let (topics, asked) = fetch_session::asked(&mut request, &session);
+        let mut wanted = Vec::with_capacity(asked.len());
+        let mut route = None;
+        for asked in asked {
+            let (_, found) = match route.take().filter(|(topic, _)| *topic == asked.topic) {
+                Some(known) => route.insert(known),
+                None => route.insert((asked.topic, find_topic(&context, &topics[asked.topic], version))),
             };
-            for partition in std::mem::take(&mut topic.partitions) {
-                let found = route.as_ref().ok_or(unknown).and_then(|route| find(route, &partition));
-                let target = if is_replica { found.and(Err(ErrorCode::NotLeaderOrFollower)) } else { found };
-                wanted.push(Wanted { topic_index, request: partition, target });
-            }
+            let found = found.as_ref().map_err(|code| *code).and_then(|topic| find(topic, &asked.request));
+            let target = if is_replica { found.and(Err(ErrorCode::NotLeaderOrFollower)) } else { found };
+            wanted.push(Wanted { asked, target });
         }
         let broker = &context.broker;
         let asked = usize::try_from(request.max_bytes).unwrap_or(0).min(broker.fetch_bytes_max);
         let budget = &broker.fetch_budget;
         let free = budget.size_bytes().saturating_sub(budget.used_bytes());
         let bytes_max = asked.min((free / RESPONSE_SHARE).max(RESPONSE_BYTES_MIN));
-        Self { context, request, wanted, bytes_max }
+        Self { context, request, session, topics, wanted, bytes_max }
     }
 
     /// Whether to answer now: enough bytes, an error, nothing asked, or no wish to wait.
@@ -117,16 +113,16 @@ impl Fetch {
         if self.request.max_wait_ms <= 0 || self.wanted.is_empty() || self.context.is_draining.get() {
             return Readiness::Answer;
         }
-        let has_error = self.wanted.iter().any(|wanted| wanted.position_error().is_some());
+        let is_due = self.wanted.iter().any(|wanted| wanted.position_error().is_some() || wanted.is_in_older_segment());
         let min_bytes = usize::try_from(self.request.min_bytes).unwrap_or(0).min(self.bytes_max);
-        if has_error || self.available_bytes() >= min_bytes { Readiness::Answer } else { Readiness::Wait }
+        if is_due || self.available_bytes() >= min_bytes { Readiness::Answer } else { Readiness::Wait }
     }
 
     fn available_bytes(&self) -> usize {
         let mut available = 0;
         for wanted in &self.wanted {
             let Ok(shared) = &wanted.target else { continue };
-            let bytes = shared.log.bytes_between(wanted.request.fetch_offset, shared.high_watermark());
+            let bytes = shared.log.bytes_between(wanted.asked.request.fetch_offset, shared.high_watermark());
             available += usize::try_from(bytes).unwrap_or(usize::MAX).min(wanted.bytes_max());
             if available >= self.bytes_max {
                 break;
@@ -160,7 +156,7 @@ impl Fetch {
 
     /// The whole answer from the page cache; None when something has to come from the disk.
     fn read_cached(&self) -> Option<FetchResponse> {
-        let mut answer = Answer::new(&self.request);
+        let mut answer = Answer::with_capacity(self.wanted.len());
         for wanted in &self.wanted {
             let data = match wanted.prepare(self.remaining(&answer), answer.size_bytes == 0) {
                 Err(data) => *data,
@@ -172,14 +168,13 @@ impl Fetch {
                     wanted.partition_data(shared, outcome, self.request.isolation_level)
                 }
             };
-            answer.push(wanted.topic_index, data);
+            answer.push(&wanted.asked, data);
         }
-        self.count(&answer);
-        Some(answer.response)
+        Some(self.response(answer))
     }
 
     async fn read_all(&self) -> FetchResponse {
-        let mut answer = Answer::new(&self.request);
+        let mut answer = Answer::with_capacity(self.wanted.len());
         for wanted in &self.wanted {
             let data = match wanted.prepare(self.remaining(&answer), answer.size_bytes == 0) {
                 Err(data) => *data,
@@ -191,18 +186,37 @@ impl Fetch {
                     wanted.partition_data(shared, outcome, self.request.isolation_level)
                 }
             };
-            answer.push(wanted.topic_index, data);
+            answer.push(&wanted.asked, data);
         }
-        self.count(&answer);
-        answer.response
+        self.response(answer)
     }
 
-    fn remaining(&self, answer: &Answer) -> usize {
+    fn remaining(&self, answer: &Answer<'_>) -> usize {
         self.bytes_max.saturating_sub(answer.size_bytes)
     }
 
-    fn count(&self, answer: &Answer) {
-        self.context.broker.metrics.fetched(answer.size_bytes);
+    /// Neighbours of one topic stand together: in a session the order of service mixes the topics.
+    fn response(&self, answer: Answer<'_>) -> FetchResponse {
+        let broker = &self.context.broker;
+        let Answer { mut answered, size_bytes } = answer;
+        let session_id = match self.session.close(&broker.fetch_sessions, &self.topics, &mut answered) {
+            Ok(session_id) => session_id,
+            Err(code) => return FetchResponse { error_code: code.code(), ..Default::default() },
+        };
+        broker.metrics.fetched(size_bytes);
+        let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+        let mut last_topic = None;
+        for Answered { asked, data } in answered {
+            if last_topic != Some(asked.topic) {
+                last_topic = Some(asked.topic);
+                let TopicName { name, id } = self.topics[asked.topic].clone();
+                responses.push(FetchableTopicResponse { topic: name, topic_id: id, ..Default::default() });
+            }
+            if let Some(topic) = responses.last_mut() {
+                topic.partitions.push(data);
+            }
+        }
+        FetchResponse { session_id, responses, ..Default::default() }
     }
 }
 
@@ -218,6 +232,15 @@ async fn read_cold(shared: Arc<PartitionShared>, read: ReadRequest) -> Result<Re
     }
 }
 
+fn find_topic(context: &RequestContext, topic: &TopicName, version: i16) -> Result<Arc<TopicRoute>, ErrorCode> {
+    let routes = &context.broker.routes;
+    if fetch_session::uses_topic_ids(version) {
+        routes.topic_by_id(topic.id).ok_or(ErrorCode::UnknownTopicId)
+    } else {
+        routes.topic(&topic.name).ok_or(ErrorCode::UnknownTopicOrPartition)
+    }
+}
+
 fn find(route: &TopicRoute, partition: &FetchPartition) -> Result<Arc<PartitionShared>, ErrorCode> {
     let found = route.serving(partition.partition)?;
     super::check_leader_epoch(partition.current_leader_epoch, found.leader_epoch)?;
@@ -226,7 +249,13 @@ fn find(route: &TopicRoute, partition: &FetchPartition) -> Result<Arc<PartitionS
 
 impl Wanted {
     fn bytes_max(&self) -> usize {
-        usize::try_from(self.request.partition_max_bytes).unwrap_or(0)
+        usize::try_from(self.asked.request.partition_max_bytes).unwrap_or(0)
+    }
+
+    /// A read ends with its segment, so there is nothing to wait for when a later one has begun.
+    fn is_in_older_segment(&self) -> bool {
+        let Ok(shared) = &self.target else { return false };
+        shared.log.is_in_older_segment(self.asked.request.fetch_offset, shared.high_watermark())
     }
 
     /// What makes an answer due at once.
@@ -235,9 +264,15 @@ impl Wanted {
             Ok(shared) => shared,
             Err(code) => return Some(*code),
         };
-        let offset = self.request.fetch_offset;
+        let offset = self.asked.request.fetch_offset;
         if shared.is_deleted() {
             return Some(ErrorCode::UnknownTopicOrPartition);
+        }
+        if shared.is_offline() {
+            return Some(ErrorCode::KafkaStorageError);
+        }
+        if let Err(code) = super::check_leader_epoch(self.asked.request.current_leader_epoch, shared.leader_epoch()) {
+            return Some(code);
         }
         if offset < shared.log_start() || offset > shared.log.end_offset() {
             return Some(ErrorCode::OffsetOutOfRange);
@@ -247,7 +282,7 @@ impl Wanted {
 
     /// The log has a record at the fetch offset only if its history agrees with the reader's last epoch (KIP-595).
     fn diverging_epoch(&self, shared: &PartitionShared) -> Result<Option<EpochEndOffset>, ErrorCode> {
-        let last_fetched = self.request.last_fetched_epoch;
+        let last_fetched = self.asked.request.last_fetched_epoch;
         if last_fetched < 0 {
             return Ok(None);
         }
@@ -256,7 +291,7 @@ impl Wanted {
         if epoch < 0 {
             return Err(ErrorCode::OffsetOutOfRange); // an epoch that the log knows nothing of
         }
-        let is_diverging = epoch < last_fetched || end_offset < self.request.fetch_offset;
+        let is_diverging = epoch < last_fetched || end_offset < self.asked.request.fetch_offset;
         Ok(is_diverging.then(|| EpochEndOffset { epoch, end_offset, ..Default::default() }))
     }
 
@@ -276,7 +311,7 @@ impl Wanted {
             (_, Some(code)) | (&Err(code), None) => return Err(Box::new(self.error(code))),
         };
         let read = ReadRequest {
-            offset: self.request.fetch_offset,
+            offset: self.asked.request.fetch_offset,
             max_bytes: self.bytes_max().min(remaining),
             end_offset: shared.high_watermark(),
             at_least_one: is_first,
@@ -289,7 +324,7 @@ impl Wanted {
         // As Kafka has it: empty where the partition is unknown, null where it was looked at.
         let is_unknown = matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
         PartitionData {
-            partition_index: self.request.partition,
+            partition_index: self.asked.request.partition,
             error_code: code.code(),
             high_watermark: -1,
             aborted_transactions: is_unknown.then(Vec::new),
@@ -301,7 +336,7 @@ impl Wanted {
     fn empty(&self, shared: &PartitionShared) -> PartitionData {
         let high_watermark = shared.high_watermark();
         PartitionData {
-            partition_index: self.request.partition,
+            partition_index: self.asked.request.partition,
             high_watermark,
             last_stable_offset: high_watermark,
             log_start_offset: shared.log_start(),
@@ -323,7 +358,7 @@ impl Wanted {
             Ok(ReadOutcome::Empty | ReadOutcome::WouldBlock) => Bytes::new(),
             Err(ReadError::OutOfRange { .. }) => return self.error(ErrorCode::OffsetOutOfRange),
             Err(error) => {
-                warn!("{}: a read at {} failed: {error}", shared.key, self.request.fetch_offset);
+                warn!("{}: a read at {} failed: {error}", shared.key, self.asked.request.fetch_offset);
                 return self.error(ErrorCode::KafkaStorageError);
             }
         };
@@ -331,25 +366,19 @@ impl Wanted {
     }
 }
 
-/// The response as it grows, partitions under the topics of the request.
-struct Answer {
-    response: FetchResponse,
+/// What was read so far.
+struct Answer<'a> {
+    answered: Vec<Answered<'a>>,
     size_bytes: usize,
 }
 
-impl Answer {
-    fn new(request: &FetchRequest) -> Self {
-        let topic = |topic: &capek_wire::messages::fetch::FetchTopic| FetchableTopicResponse {
-            topic: topic.topic.clone(),
-            topic_id: topic.topic_id,
-            ..Default::default()
-        };
-        let responses = request.topics.iter().map(topic).collect();
-        Self { response: FetchResponse { responses, ..Default::default() }, size_bytes: 0 }
+impl<'a> Answer<'a> {
+    fn with_capacity(partitions: usize) -> Self {
+        Self { answered: Vec::with_capacity(partitions), size_bytes: 0 }
     }
 
-    fn push(&mut self, topic_index: usize, data: PartitionData) {
+    fn push(&mut self, asked: &'a Asked, data: PartitionData) {
         self.size_bytes += data.records.as_ref().map_or(0, Bytes::len);
-        self.response.responses[topic_index].partitions.push(data);
+        self.answered.push(Answered { asked, data });
     }
 }

@@ -27,6 +27,8 @@ use crate::budget::BudgetPermit;
 use crate::config::ListenerConfig;
 
 mod alter_configs;
+mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod authorized;
 mod change;
@@ -40,12 +42,18 @@ mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_acls;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod describe_user_scram_credentials;
+mod elect_leaders;
 mod fetch;
+mod fetch_session;
 mod find_coordinator;
 mod heartbeat;
 mod incremental_alter_configs;
@@ -53,8 +61,10 @@ mod init_producer_id;
 mod join_group;
 mod leader;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -62,9 +72,15 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod unregister_broker;
+mod update_features;
 
 pub use api_versions::SERVED;
 pub use produce::PendingResponse;
+
+/// The largest request but Produce and Fetch. What it names costs many times its bytes in the answer: a partition is four of
+/// them, and the reason why it was refused a hundred.
+const REQUEST_BYTES_MAX: usize = 8 << 20;
 
 /// What every request of a connection may use.
 pub struct RequestContext {
@@ -105,7 +121,7 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
     }
     let key_code = i16::from_be_bytes([frame[0], frame[1]]);
     let version = i16::from_be_bytes([frame[2], frame[3]]);
-    let Some(key) = ApiKey::from_code(key_code).filter(|key| SERVED.contains(key)) else {
+    let Some(key) = ApiKey::from_code(key_code).filter(|key| api_versions::is_served(&context.broker, *key)) else {
         return Dispatch::Close(format!("API key {key_code} is not served"));
     };
     let (lowest, highest) = key.versions();
@@ -117,6 +133,10 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
     }
     if key == ApiKey::Produce {
         return produce::start(context, frame, permit);
+    }
+    if key != ApiKey::Fetch && frame.len() > REQUEST_BYTES_MAX {
+        let size_bytes = frame.len();
+        return Dispatch::Close(format!("{} of {size_bytes} bytes; the limit is {REQUEST_BYTES_MAX}", key.name()));
     }
     let mut reader = Reader::new(frame.freeze());
     let header = match RequestHeader::decode(&mut reader) {
@@ -154,6 +174,17 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::DescribeCluster => call.answer(reader, describe_cluster::answer),
         ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::start(call, reader),
         ApiKey::ConsumerGroupDescribe => call.serve(reader, consumer_group_describe::answer),
+        ApiKey::AlterPartitionReassignments => call.serve(reader, alter_partition_reassignments::answer),
+        ApiKey::AlterReplicaLogDirs => call.answer(reader, alter_replica_log_dirs::answer),
+        ApiKey::DescribeClientQuotas => call.answer(reader, describe_client_quotas::answer),
+        ApiKey::DescribeProducers => call.serve(reader, describe_producers::answer),
+        ApiKey::DescribeQuorum => call.answer(reader, describe_quorum::answer),
+        ApiKey::DescribeUserScramCredentials => call.answer(reader, describe_user_scram_credentials::answer),
+        ApiKey::ElectLeaders => call.serve(reader, elect_leaders::answer),
+        ApiKey::ListConfigResources => call.answer(reader, list_config_resources::answer),
+        ApiKey::ListPartitionReassignments => call.answer(reader, list_partition_reassignments::answer),
+        ApiKey::UnregisterBroker => call.serve(reader, unregister_broker::answer),
+        ApiKey::UpdateFeatures => call.serve(reader, update_features::answer),
         ApiKey::DescribeTopicPartitions => call.answer(reader, describe_topic_partitions::answer),
         other => Dispatch::Close(format!("API {} is not served", other.name())),
     }

@@ -41,6 +41,7 @@ fn config(data_dir: PathBuf) -> BrokerConfig {
         connection_idle_max: Duration::from_secs(600),
         frame_bytes_max: 100 << 20,
         fetch_bytes_max: 55 << 20,
+        fetch_sessions_max: 1000,
         journal_file_bytes: 4 << 20,
         restarts_max: usize::MAX,
         restart_period: Duration::from_secs(30),

@@ -28,6 +28,7 @@ impl Settings {
             connection_idle_max: values.duration_ms("connections.max.idle.ms"),
             frame_bytes_max: values.count("socket.request.max.bytes"),
             fetch_bytes_max: values.count("fetch.max.bytes"),
+            fetch_sessions_max: values.count("max.incremental.fetch.session.cache.slots"),
             journal_file_bytes: values.number("capek.journal.file.bytes"),
             restarts_max: values.count("capek.restart.max"),
             restart_period: values.duration_ms("capek.restart.period.ms"),

@@ -8,11 +8,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod clients;
+mod compaction;
 mod consumer_groups;
+mod coordinators;
 mod crash;
 mod disk;
+mod examples;
+mod fetch_sessions;
 mod front_door;
+mod groups;
 mod hostile;
 mod http;
 mod protocol;

@@ -66,6 +66,9 @@ impl Answer {
         self.at += N;
         taken.try_into().expect("the range has this length")
     }
+    pub fn i8(&mut self) -> i8 {
+        i8::from_be_bytes(self.take())
+    }
     pub fn i16(&mut self) -> i16 {
         i16::from_be_bytes(self.take())
     }
@@ -80,6 +83,10 @@ impl Answer {
         let text = String::from_utf8_lossy(&self.bytes[self.at..self.at + length]).into_owned();
         self.at += length;
         text
+    }
+    /// What was not read yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
     }
     pub fn bytes(&mut self) -> Vec<u8> {
         let length = self.i32().max(0) as usize;

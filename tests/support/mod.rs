@@ -3,7 +3,9 @@
 
 pub mod broker;
 pub mod frames;
+pub mod group;
 pub mod programs;
+pub mod tools;
 
 use std::time::{Duration, Instant};
 

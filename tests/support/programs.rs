@@ -36,23 +36,45 @@ pub fn curl(arguments: &[&str]) -> Command {
 
 pub fn python(script: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(installed("venv/bin/python"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     command.arg(sources().join("python").join(script)).args(arguments);
     command
 }
 
-/// `main_class`: our `KafkaClient`, or one of Kafka's tools.
+/// `main_class`: one of tests/clients/java, or one of Kafka's tools.
 pub fn java(main_class: &str, arguments: &[&str]) -> Command {
+    java_with("libs", main_class, arguments)
+}
+
+/// The same programs with the libraries of Kafka 3.9.
+pub fn java_3_9(main_class: &str, arguments: &[&str]) -> Command {
+    java_with("libs-3.9", main_class, arguments)
+}
+
+fn java_with(libraries: &str, main_class: &str, arguments: &[&str]) -> Command {
     let java = installed("java");
-    let class_path = format!("{}:{}", java.join("classes").display(), java.join("libs/*").display());
+    let class_path = format!("{}:{}/*", java.join("classes").display(), java.join(libraries).display());
     let mut command = Command::new("java");
-    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &class_path, main_class]);
+    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", &class_path, main_class]);
     command.args(arguments);
     command
 }
 
 pub fn franz(arguments: &[&str]) -> Command {
-    let mut command = Command::new(installed("go/franz"));
+    go("franz", arguments)
+}
+
+pub fn go(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(installed("go").join(program));
     command.args(arguments);
+    command
+}
+
+pub fn node(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", installed("node/node_modules"));
+    command.arg(sources().join("node").join(script)).args(arguments);
     command
 }
 
@@ -139,13 +161,15 @@ impl Background {
     }
 
     pub fn line(&mut self) -> String {
-        match self.lines.recv_timeout(DEADLINE) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("no line in time"),
-            Err(RecvTimeoutError::Disconnected) => {
-                let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
-                panic!("it ended without the line that was waited for\n{stderr}")
-            }
+        self.line_until(Instant::now() + DEADLINE).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// An error tells what it wrote to its standard error; it does not run any more then.
+    pub fn line_until(&mut self, deadline: Instant) -> Result<String, String> {
+        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => Ok(line),
+            Err(RecvTimeoutError::Timeout) => Err(self.give_up("no line in time")),
+            Err(RecvTimeoutError::Disconnected) => Err(self.give_up("it ended without the line that was waited for")),
         }
     }
 
@@ -155,18 +179,46 @@ impl Background {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
-                let stderr = self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default();
-                panic!("it has ended\n{stderr}")
+                let problem = self.give_up("it has ended");
+                panic!("{problem}")
             }
         }
     }
 
+    fn give_up(&mut self, problem: &str) -> String {
+        let _ = self.child.kill();
+        format!("{problem}\n{}", self.errors())
+    }
+
+    fn errors(&mut self) -> String {
+        self.stderr.take().and_then(|stderr| stderr.join().ok()).unwrap_or_default()
+    }
+
     /// None when it has ended.
     pub fn next_line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(DEADLINE) {
+        self.next_line_until(Instant::now() + DEADLINE)
+    }
+
+    pub fn next_line_until(&mut self, deadline: Instant) -> Option<String> {
+        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => Some(line),
-            Err(RecvTimeoutError::Timeout) => panic!("no line in time"),
+            Err(RecvTimeoutError::Timeout) => panic!("{}", self.give_up("no line in time")),
             Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// After its last line: what it ended with, and what it wrote to its standard error.
+    pub fn wait(&mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().expect("a child can be waited for");
+        (status, self.errors())
+    }
+
+    pub fn write_line(&mut self, line: &str) {
+        let written = self.child.stdin.as_mut().map(|stdin| writeln!(stdin, "{line}"));
+        match written {
+            Some(Ok(())) => (),
+            Some(Err(error)) => panic!("it does not read its input: {error}\n{}", self.errors()),
+            None => panic!("its input is closed"),
         }
     }
 

@@ -5,16 +5,25 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// A file that may be open.
 pub(crate) struct FileSlot {
     path: PathBuf,
-    file: Mutex<Option<Arc<dyn VfsFile>>>,
+    file: Mutex<SlotState>,
     /// Second chance: set by each use, cleared when the cache passes by.
     was_used: AtomicBool,
+}
+
+#[derive(Default)]
+enum SlotState {
+    #[default]
+    Closed,
+    Open(Arc<dyn VfsFile>),
+    /// Its name belongs to another file now, or to none: it stays as it is, open or missing.
+    Pinned(Option<Arc<dyn VfsFile>>),
 }
 
 /// All slots that hold a file, oldest first.
@@ -53,17 +62,32 @@ impl FileCache {
         if let Some(file) = slot.if_open() {
             return Ok(file);
         }
-        let opened = self.vfs.open(&slot.path, mode)?;
-        {
-            let mut file = slot.file.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(other) = &*file {
-                return Ok(other.clone()); // another thread was faster
-            }
-            *file = Some(opened.clone());
-            slot.was_used.store(true, Ordering::Relaxed);
+        let opened = self.vfs.open(&slot.path, mode);
+        let mut file = slot.lock();
+        match &*file {
+            // Another thread was faster, or what was opened has only the name.
+            SlotState::Open(other) | SlotState::Pinned(Some(other)) => return Ok(other.clone()),
+            SlotState::Pinned(None) => return Err(io::ErrorKind::NotFound.into()),
+            SlotState::Closed => {}
         }
+        let opened = opened?;
+        *file = SlotState::Open(opened.clone());
+        slot.was_used.store(true, Ordering::Relaxed);
+        drop(file);
         self.note(slot);
         Ok(opened)
+    }
+
+    /// The slot keeps the file that has its name now, or none if there is none, for as long as it lives. Call it before the
+    /// name goes to another file: readers that come later get this one all the same.
+    pub fn pin(&self, slot: &Arc<FileSlot>) -> io::Result<()> {
+        let file = match self.get(slot, OpenMode::Write) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        *slot.lock() = SlotState::Pinned(file);
+        Ok(())
     }
 
     fn note(&self, slot: &Arc<FileSlot>) {
@@ -85,7 +109,7 @@ impl FileCache {
 
 impl FileSlot {
     pub fn new(path: PathBuf) -> Arc<FileSlot> {
-        Arc::new(FileSlot { path, file: Mutex::new(None), was_used: AtomicBool::new(false) })
+        Arc::new(FileSlot { path, file: Mutex::default(), was_used: AtomicBool::new(false) })
     }
 
     pub fn path(&self) -> &std::path::Path {
@@ -94,15 +118,24 @@ impl FileSlot {
 
     /// The file, if no open is needed.
     pub fn if_open(&self) -> Option<Arc<dyn VfsFile>> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if file.is_some() {
-            self.was_used.store(true, Ordering::Relaxed);
+        match &*self.lock() {
+            SlotState::Open(file) | SlotState::Pinned(Some(file)) => {
+                self.was_used.store(true, Ordering::Relaxed);
+                Some(file.clone())
+            }
+            SlotState::Closed | SlotState::Pinned(None) => None,
         }
-        file
     }
 
     pub fn close(&self) {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut file = self.lock();
+        if matches!(*file, SlotState::Open(_)) {
+            *file = SlotState::Closed;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,6 +144,25 @@ mod tests {
     use super::*;
     use crate::vfs::SimVfs;
     use std::path::Path;
+
+    #[test]
+    fn a_pinned_slot_keeps_its_file_when_the_name_goes_to_another() {
+        let vfs = Arc::new(SimVfs::new(1));
+        let cache = FileCache::new(vfs.clone(), 1);
+        let write = |name: &str, content: &[u8]| crate::vfs::write_file(&*vfs, &Path::new("/").join(name), content);
+        write("a", b"old").unwrap();
+        write("b", b"new").unwrap();
+        let slot = |name: &str| FileSlot::new(Path::new("/").join(name));
+        let (old, missing, new) = (slot("a"), slot("c"), slot("a"));
+        cache.pin(&old).unwrap();
+        cache.pin(&missing).unwrap();
+        vfs.rename(Path::new("/b"), Path::new("/a")).unwrap();
+        write("c", b"later").unwrap();
+        old.close();
+        let content = |slot| cache.get(slot, OpenMode::Read).map(|file| file.read_at(0, 9).unwrap());
+        assert_eq!((content(&old).unwrap(), content(&new).unwrap()), (b"old".to_vec(), b"new".to_vec()));
+        assert_eq!(content(&missing).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn no_more_files_are_open_than_allowed() {

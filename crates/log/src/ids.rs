@@ -58,6 +58,8 @@ pub struct LogConfig {
     pub segment_index_bytes: u32,
     pub index_interval_bytes: u32,
     pub file_delete_delay_ms: i64,
+    /// Idempotent producers that did not write for so long are forgotten.
+    pub producer_expiration_ms: i64,
     pub flush: Flush,
 }
 
@@ -70,6 +72,7 @@ impl Default for LogConfig {
             segment_index_bytes: 10 << 20,
             index_interval_bytes: 4096,
             file_delete_delay_ms: 60_000,
+            producer_expiration_ms: 24 * 3_600_000,
             flush: Flush::Group,
         }
     }

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod compaction;
 pub mod dump;
 mod epochs;
 mod error;
@@ -38,6 +39,7 @@ mod segment;
 mod text;
 pub mod vfs;
 
+pub use compaction::{Clean, CleanError, CleanOptions, CleanStats, CleanWatch, Cleanable, CleanableQuery, Cleaned};
 pub use error::{AppendError, DirFailed, LogError, OpenError, ReadError};
 pub use ids::{Flush, LogConfig, LogId, LogKey, LogSpec, parse_directory_name};
 pub use journal::{Completion, Entry, JOURNAL_DIRECTORY, Journal, JournalOptions, Outcome, RecoveredLog, Recovery};

@@ -99,6 +99,13 @@ impl<'a> Scanner<'a> {
         Ok(Step::Batch(batch))
     }
 
+    /// The bytes of the batch that the last step found, which looked at all of it.
+    pub fn bytes(&self, batch: &ScannedBatch) -> &[u8] {
+        assert!(self.depth == Depth::Whole, "only the header was read");
+        let start = (batch.position - self.window_position) as usize;
+        &self.window[start..start + batch.header.size_bytes()]
+    }
+
     fn bad(&self, problem: impl ToString) -> Step {
         Step::Bad(BadBatch { position: self.position, problem: problem.to_string() })
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::compaction::Cleaned;
 use crate::file_cache::{FileCache, FileSlot};
 use crate::header_guard::{self, GuardEntry};
 use crate::index::{self, Largest, MemoryIndex, TIME_ENTRY_BYTES};
@@ -14,8 +15,8 @@ use crate::pending::{PENDING_BYTES_MAX, Pending, Snapshot};
 use crate::scan::{Depth, Scanner, Step};
 use crate::vfs::{OpenMode, ReadAt, Vfs, VfsFile, write_file};
 
-/// The files that belong to a segment, beside `.log`.
-pub(crate) const SIDE_EXTENSIONS: [&str; 5] = ["index", "timeindex", "txnindex", "snapshot", "headercrc"];
+/// The files that belong to a segment.
+pub(crate) const EXTENSIONS: [&str; 6] = ["log", "index", "timeindex", "txnindex", "snapshot", "headercrc"];
 
 pub(crate) fn file_name(base_offset: i64, extension: &str) -> String {
     format!("{base_offset:020}.{extension}")
@@ -99,6 +100,13 @@ impl Segment {
     /// One whose indexes are in their files.
     pub fn closed(directory: &Path, base_offset: i64, size_bytes: u64, next_offset: i64) -> Arc<Segment> {
         Segment::new(directory, base_offset, size_bytes, next_offset, None, Pending::new(size_bytes))
+    }
+
+    /// One that was written by compaction, and is in place.
+    pub fn cleaned(directory: &Path, cleaned: &Cleaned) -> Arc<Segment> {
+        let segment = Segment::closed(directory, cleaned.base_offset, cleaned.size_bytes, cleaned.end_offset);
+        *segment.largest.lock().unwrap_or_else(PoisonError::into_inner) = Some(cleaned.largest);
+        segment
     }
 
     pub fn size_bytes(&self) -> u64 {
@@ -189,6 +197,11 @@ impl Segment {
     pub fn grew(&self, size_bytes: u64, next_offset: i64) {
         self.next_offset.store(next_offset, Ordering::Release);
         self.size_bytes.store(size_bytes, Ordering::Release);
+    }
+
+    /// From now on its files are those of this moment, whatever becomes of their names.
+    pub fn pin_files(&self, files: &FileCache) -> io::Result<()> {
+        [&self.log, &self.index, &self.time].into_iter().try_for_each(|slot| files.pin(slot))
     }
 
     /// Descriptors go, the segment stays.
@@ -338,7 +351,7 @@ fn relative(offset: i64, base_offset: i64) -> u32 {
 
 /// Removes all files of a segment that are there.
 pub(crate) fn remove_files(vfs: &dyn Vfs, directory: &Path, base_offset: i64) -> io::Result<()> {
-    for extension in std::iter::once("log").chain(SIDE_EXTENSIONS) {
+    for extension in EXTENSIONS {
         crate::vfs::remove_file_if_there(vfs, &directory.join(file_name(base_offset, extension)))?;
     }
     Ok(())

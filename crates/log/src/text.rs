@@ -56,6 +56,20 @@ pub(crate) fn offset_checkpoint_text<'a>(lines: impl ExactSizeIterator<Item = (&
     text
 }
 
+/// `None` when it is torn or not one.
+pub(crate) fn parse_offset_checkpoint(text: &str) -> Option<Vec<(String, i32, i64)>> {
+    let mut lines = text.lines();
+    (lines.next()?.trim() == "0").then_some(())?;
+    let count: usize = lines.next()?.trim().parse().ok()?;
+    let mut entries = Vec::new();
+    for line in lines.take(count) {
+        let mut fields = line.split_whitespace();
+        let topic = fields.next()?.to_owned();
+        entries.push((topic, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?));
+    }
+    (entries.len() == count).then_some(entries)
+}
+
 /// `leader-epoch-checkpoint`: version, count, then `epoch start-offset`.
 pub(crate) fn epoch_checkpoint_text(entries: &[(i32, i64)]) -> String {
     let mut text = format!("0\n{}\n", entries.len());
@@ -98,6 +112,11 @@ mod tests {
         assert_eq!(parse_partition_metadata(&partition_metadata_text(id)), Some(id));
         let epochs = vec![(0, 0), (3, 17)];
         assert_eq!(parse_epoch_checkpoint(&epoch_checkpoint_text(&epochs)), Some(epochs));
+        let offsets = offset_checkpoint_text([("orders", 0, 17), ("my.topic", 3, 0)].into_iter());
+        assert_eq!(
+            parse_offset_checkpoint(&offsets),
+            Some(vec![("orders".to_owned(), 0, 17), ("my.topic".to_owned(), 3, 0)])
+        );
     }
 
     #[test]
@@ -106,5 +125,7 @@ mod tests {
         assert_eq!(parse_partition_metadata(""), None);
         assert_eq!(parse_epoch_checkpoint("0\n2\n0 0\n"), None);
         assert_eq!(parse_epoch_checkpoint("\0\0\0\0"), None);
+        assert_eq!(parse_offset_checkpoint("0\n2\norders 0 17\n"), None);
+        assert_eq!(parse_offset_checkpoint(""), None);
     }
 }

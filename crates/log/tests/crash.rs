@@ -11,16 +11,22 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use capek_log::vfs::SimVfs;
-use capek_log::{Entry, Flush, JournalOptions, Log, LogConfig, LogId, RecoveredLog};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use capek_log::vfs::{SimVfs, read_file};
+use capek_log::{Clean, CleanError, CleanOptions, Entry, Flush, JournalOptions, Log, LogConfig, LogId, RecoveredLog};
+use capek_wire::{BatchBuilder, Codec};
 use common::model::Model;
-use common::{Driver, append, batch, id, options};
+use common::{Driver, NoWatch, append, batch, clean_options, id, options, place, query};
 
 const STEPS: usize = 200;
 /// Appends only: the logs grow, and with them the time of each check.
 const APPENDS: usize = 110;
+/// Two logs only, that are cleaned again and again.
+const CLEANING: usize = 70;
 const SEEDS: u64 = 2;
-const LOGS: [&str; 4] = ["first", "second", "third", "async"];
+const LOGS: [&str; 5] = ["first", "second", "third", "async", "keyed"];
 
 struct Random(u64);
 
@@ -39,6 +45,13 @@ fn config(name: &str) -> LogConfig {
     LogConfig { segment_bytes: 5000, index_interval_bytes: 500, file_delete_delay_ms: 5, flush, ..LogConfig::default() }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Script {
+    Everything,
+    Appends,
+    Cleaning,
+}
+
 struct World {
     seed: u64,
     sim: SimVfs,
@@ -47,7 +60,8 @@ struct World {
     logs: BTreeMap<&'static str, Arc<Log>>,
     epoch: i32,
     token: u64,
-    appends_only: bool,
+    swaps: u64,
+    script: Script,
 }
 
 /// The power went.
@@ -64,7 +78,8 @@ impl World {
             logs: BTreeMap::new(),
             epoch: 0,
             token: 0,
-            appends_only: false,
+            swaps: 0,
+            script: Script::Everything,
         }
     }
 
@@ -82,7 +97,11 @@ impl World {
     }
 
     fn script_steps(&self) -> usize {
-        if self.appends_only { APPENDS } else { STEPS }
+        match self.script {
+            Script::Everything => STEPS,
+            Script::Appends => APPENDS,
+            Script::Cleaning => CLEANING,
+        }
     }
 
     fn run(&mut self, steps: usize) -> Result<(), Crashed> {
@@ -96,10 +115,17 @@ impl World {
     fn steps(&mut self, driver: &mut Driver, steps: usize) -> Result<(), Crashed> {
         for _ in 0..steps {
             driver.now_ms += 1;
-            let name = LOGS[self.random.next(LOGS.len() as u64) as usize];
-            // Cuts wait for a checkpoint that is on its way: without them it overlaps with many rounds.
-            let kinds = if self.appends_only { 11 } else { 20 };
-            match self.random.next(kinds) {
+            let (name, kind) = match self.script {
+                Script::Cleaning => {
+                    let name = ["keyed", "keyed", "keyed", "async"][self.random.next(4) as usize];
+                    let kind = [0, 0, 9, 8, 9, 0, 9, 18, 18, self.random.next(23)][self.random.next(10) as usize];
+                    (name, kind)
+                }
+                Script::Everything => (LOGS[self.random.next(LOGS.len() as u64) as usize], self.random.next(23)),
+                // Cuts wait for a checkpoint that is on its way: without them it overlaps with many rounds.
+                Script::Appends => (LOGS[self.random.next(LOGS.len() as u64) as usize], self.random.next(11)),
+            };
+            match kind {
                 0..8 => self.append(driver, name, 1, 150),
                 8 => self.append(driver, name, 6, 60),
                 9..11 => self.append(driver, name, 5, 1100),
@@ -108,6 +134,7 @@ impl World {
                 15 => self.reset(driver, name),
                 16 => self.delete(driver, name),
                 17 => self.barrier(driver, name),
+                18..21 => self.clean(driver, name)?,
                 _ => {
                     driver.journal.background(driver.now_ms).map_err(|_| Crashed)?;
                 }
@@ -132,10 +159,91 @@ impl World {
         for _ in 0..=self.random.next(count) {
             let records = 1 + self.random.next(3) as usize;
             let timestamp = 1000 + self.random.next(1000) as i64;
-            batches.push(batch(end, self.epoch, records, value_bytes, timestamp));
+            batches.push(match name {
+                "keyed" => self.keyed_batch(end, records, value_bytes),
+                _ => batch(end, self.epoch, records, value_bytes, timestamp),
+            });
             end += records as i64;
         }
         self.issue(driver, name, append(&log, 0, batches));
+    }
+
+    /// Few keys, tombstones among the values, every codec, idempotent or not.
+    fn keyed_batch(&mut self, base_offset: i64, records: usize, value_bytes: usize) -> Bytes {
+        let codecs = [Codec::None, Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+        let mut builder = BatchBuilder::new(codecs[self.random.next(6) as usize]);
+        for at in 0..records as i64 {
+            let value: Vec<u8> = (0..value_bytes).map(|_| self.random.next(256) as u8).collect();
+            let value = (self.random.next(4) > 0).then_some(&value[..]);
+            let key = self.random.next(9).to_be_bytes();
+            builder.push(base_offset + at, Some(&key), value, &[]);
+        }
+        if self.random.next(3) == 0 {
+            builder.producer(5 + self.random.next(2) as i64, 0, base_offset as i32);
+        }
+        place(builder.build().unwrap(), base_offset, self.epoch)
+    }
+
+    /// Compacts a log, with other things going on between its steps.
+    fn clean(&mut self, driver: &mut Driver, name: &'static str) -> Result<(), Crashed> {
+        let Some(log) = self.logs.get(name).cloned() else { return Ok(()) };
+        if self.random.next(2) == 0 {
+            driver.journal.checkpoint_soon().map_err(|_| Crashed)?;
+        }
+        let confirmed_end = self.models[name].confirmed_end();
+        let cleanable = log.cleanable(query(driver.now_ms, confirmed_end)).map_err(|_| Crashed)?;
+        let Some(cleanable) = cleanable else { return Ok(()) };
+        let options =
+            CleanOptions { delete_retention_ms: 30, dedupe_bytes_max: 24 * 8, ..clean_options(driver.now_ms) };
+        let mut clean = match Clean::begin(&log, cleanable, options, &mut NoWatch) {
+            Ok(clean) => clean,
+            Err(error) => return self.check_clean_error(error),
+        };
+        loop {
+            let cleaned = match clean.next_group(&mut NoWatch) {
+                Ok(Some(cleaned)) => cleaned,
+                Ok(None) => break,
+                Err(error) => return self.check_clean_error(error),
+            };
+            let file = format!("/data/{name}-0/{:020}.log.cleaned", cleaned.base_offset());
+            let bytes = read_file(&self.sim, &PathBuf::from(file));
+            self.step_between(driver, name);
+            if self.random.next(2) == 0 {
+                self.settle(driver)?;
+            }
+            match bytes {
+                Ok(bytes) => {
+                    self.swaps += 1;
+                    let model = self.models.get_mut(name).unwrap();
+                    model.issue_swap(cleaned.base_offset(), cleaned.end_offset(), bytes.into());
+                    driver.push(Entry::Swap { log: log.clone(), cleaned });
+                }
+                Err(_) => return Err(Crashed),
+            }
+            self.step_between(driver, name);
+            self.settle(driver)?;
+        }
+        driver.push(Entry::CleanedTo { log, end_offset: clean.end_offset() });
+        Ok(())
+    }
+
+    fn check_clean_error(&self, error: CleanError) -> Result<(), Crashed> {
+        match error {
+            _ if self.sim.is_off() => Err(Crashed),
+            CleanError::Ended => Ok(()), // it was deleted
+            error => panic!("a clean failed: {error}"),
+        }
+    }
+
+    fn step_between(&mut self, driver: &mut Driver, name: &'static str) {
+        match self.random.next(16) {
+            0..4 => self.append(driver, name, 1, 150),
+            4 => self.append(driver, name, 5, 1100),
+            5 => self.truncate(driver, name),
+            6 => self.move_log_start(driver, name),
+            7 if self.random.next(3) == 0 => self.delete(driver, name),
+            _ => {}
+        }
     }
 
     fn truncate(&mut self, driver: &mut Driver, name: &'static str) {
@@ -249,29 +357,36 @@ fn seeds() -> Vec<u64> {
 }
 
 /// How many operations the script takes when nothing happens.
-fn operations_of(seed: u64, appends_only: bool) -> u64 {
-    let mut world = World { appends_only, ..World::new(seed) };
+fn operations_of(seed: u64, script: Script) -> u64 {
+    let mut world = World { script, ..World::new(seed) };
     assert!(world.run(world.script_steps()).is_ok());
     world.logs.clear();
     world.check();
+    println!("seed {seed}: {} swaps in the script", world.swaps);
     world.sim.operations()
 }
 
 #[test]
 fn confirmed_records_survive_a_power_cut_at_any_operation() {
-    seeds().into_iter().for_each(|seed| crash_everywhere(seed, false));
+    seeds().into_iter().for_each(|seed| crash_everywhere(seed, Script::Everything));
+}
+
+#[test]
+fn compaction_loses_nothing_to_a_power_cut_at_any_operation() {
+    let seeds = seeds();
+    seeds.iter().take(seeds.len().div_ceil(2)).for_each(|seed| crash_everywhere(*seed, Script::Cleaning));
 }
 
 #[test]
 fn the_journal_is_recycled_only_when_it_is_not_needed() {
     let seeds = seeds();
-    seeds.iter().take(seeds.len().div_ceil(4)).for_each(|seed| crash_everywhere(*seed, true));
+    seeds.iter().take(seeds.len().div_ceil(4)).for_each(|seed| crash_everywhere(*seed, Script::Appends));
 }
 
-fn crash_everywhere(seed: u64, appends_only: bool) {
-    let operations = operations_of(seed, appends_only);
+fn crash_everywhere(seed: u64, script: Script) {
+    let operations = operations_of(seed, script);
     for crash_at in number("CAPEK_CRASH_AT").unwrap_or(1)..=operations {
-        let result = std::panic::catch_unwind(|| crash_once(seed, crash_at, appends_only));
+        let result = std::panic::catch_unwind(|| crash_once(seed, crash_at, script));
         if let Err(panic) = result {
             println!("failing: CAPEK_CRASH_SEED={seed}, crash at {crash_at} of {operations}");
             std::panic::resume_unwind(panic);
@@ -280,8 +395,8 @@ fn crash_everywhere(seed: u64, appends_only: bool) {
     println!("seed {seed}: {operations} crash points");
 }
 
-fn crash_once(seed: u64, crash_at: u64, appends_only: bool) {
-    let mut world = World { appends_only, ..World::new(seed) };
+fn crash_once(seed: u64, crash_at: u64, script: Script) {
+    let mut world = World { script, ..World::new(seed) };
     world.sim.crash_at(Some(crash_at));
     let _ = world.run(world.script_steps());
     world.random.0 ^= crash_at << 20;

@@ -7,12 +7,14 @@
 //! * [`config`]: every configuration as data (name, type, default, bounds), and the typed settings of a topic.
 //! * [`partition`]: the leader of a partition: what may be appended, what is committed, who gets an answer.
 //! * [`group`]: the groups of one coordinator: members, rebalances, committed offsets.
+//! * [`fetch_session`]: what a consumer asks for again and again (KIP-227).
 //! * [`cluster`]: metadata records, the image that they build, and the commands that yield them.
 
 #![forbid(unsafe_code)]
 
 pub mod cluster;
 pub mod config;
+pub mod fetch_session;
 pub mod group;
 pub mod partition;
 mod refusal;

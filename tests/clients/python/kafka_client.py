@@ -3,6 +3,7 @@
     produce BOOTSTRAP TOPIC COUNT CODEC      idempotent, headers that repeat; a JSON line for each confirmed record
     consume BOOTSTRAP TOPIC FROM COUNT       FROM: earliest | latest | offset:N | timestamp:MS; a JSON line for each record
     load BOOTSTRAP TOPIC PARTITIONS FILE     produces unique values until its standard input closes; confirmed ones go to FILE
+    keyed BOOTSTRAP TOPIC KEYS FILE          as load, with keys and tombstones; "OFFSET KEY VALUE" to FILE, - for a tombstone
     drain BOOTSTRAP TOPIC                    "PARTITION OFFSET VALUE" for all that the topic holds
 """
 
@@ -19,7 +20,7 @@ DEADLINE_SECONDS = 60
 
 def main():
     command, arguments = sys.argv[1], sys.argv[2:]
-    {"produce": produce, "consume": consume, "load": load, "drain": drain}[command](*arguments)
+    {"produce": produce, "consume": consume, "load": load, "keyed": keyed, "drain": drain}[command](*arguments)
 
 
 def say(line):
@@ -121,9 +122,9 @@ def text(raw):
     return None if raw is None else raw.decode()
 
 
-def load(bootstrap, topic, partitions, confirmed_path):
-    """The load of the crash tests: it retries for two minutes, so that each round's kill is survived by one producer."""
-    producer = Producer(
+def patient_producer(bootstrap):
+    """It retries for two minutes, so that each round's kill is survived by one producer."""
+    return Producer(
         {
             "bootstrap.servers": bootstrap,
             "enable.idempotence": True,
@@ -137,8 +138,44 @@ def load(bootstrap, topic, partitions, confirmed_path):
             "error_cb": lambda error: error.fatal() and say(f"fatal: {error}"),
         }
     )
+
+
+def until_input_closes():
     stopping = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), stopping.set()), daemon=True).start()
+    return stopping
+
+
+def keyed(bootstrap, topic, keys, confirmed_path):
+    """Values of a kilobyte for a few keys, in no order; every twentieth record is a tombstone."""
+    producer, stopping, failed = patient_producer(bootstrap), until_input_closes(), []
+    with open(confirmed_path, "a", buffering=1) as confirmed:
+
+        def delivered(error, message):
+            if error is not None:
+                return failed.append(str(error))
+            value = "-" if message.value() is None else text(message.value()).split(":")[0]
+            confirmed.write(f"{message.offset()} {text(message.key())} {value}\n")
+
+        index = 0
+        while not stopping.is_set():
+            value = None if index % 20 == 7 else f"{index}:" + "x" * 1000
+            try:
+                producer.produce(topic, key=f"key-{index * 7919 % int(keys)}", value=value, on_delivery=delivered)
+                index += 1
+            except BufferError:
+                producer.poll(0.01)
+                continue
+            producer.poll(0)
+            if index % 10 == 0:
+                time.sleep(0.004)  # a segment in half a second: the cleaner shall keep up
+        waiting = producer.flush(DEADLINE_SECONDS)
+    say({"sent": index, "waiting": waiting, "failed": len(failed), "errors": sorted(set(failed))[:3]})
+
+
+def load(bootstrap, topic, partitions, confirmed_path):
+    """The load of the crash tests."""
+    producer, stopping = patient_producer(bootstrap), until_input_closes()
     unconfirmed = []
 
     with open(confirmed_path, "a", buffering=1) as confirmed:

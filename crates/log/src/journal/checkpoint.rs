@@ -152,6 +152,11 @@ impl Journal {
         self.finish_checkpoint(scope, result)
     }
 
+    pub(super) fn start_checkpoint_soon(&mut self) -> io::Result<()> {
+        self.helper.wants_checkpoint = true;
+        self.start_wanted_checkpoint()
+    }
+
     /// Begins a checkpoint beside the journal; while one is on its way the next has to wait, not the journal.
     fn start_wanted_checkpoint(&mut self) -> io::Result<()> {
         if !self.helper.wants_checkpoint || self.helper.checkpoint.is_some() {

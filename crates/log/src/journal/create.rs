@@ -44,6 +44,7 @@ impl Journal {
         let Some(known) = self.known.remove(&id.key()) else { return Ok(()) };
         if let Some(log) = &known.log {
             log.mark_deleted();
+            self.forget_cleaned(log)?;
             self.dirty.retain(|other| !Arc::ptr_eq(other, log));
             self.flushed_pending.retain(|flushed| !Arc::ptr_eq(&flushed.log, log));
         }
@@ -75,6 +76,7 @@ impl Journal {
             config: spec.config,
             log_start: known.log_start,
             end_offset: known.end,
+            cleaned_end: known.cleaned_end,
         };
         let log = Arc::new(Log::new(self.vfs.clone(), self.files.clone(), start));
         known.log = Some(log.clone());
@@ -98,14 +100,23 @@ impl Journal {
             }
         };
         made.push(Made { at, directory: directory.clone(), metadata });
-        let start = LogStart { id: spec.id.clone(), config: spec.config, directory, log_start: 0, end_offset: 0 };
+        let start = LogStart {
+            id: spec.id.clone(),
+            config: spec.config,
+            directory,
+            log_start: 0,
+            end_offset: 0,
+            cleaned_end: 0,
+        };
         let log = Arc::new(Log::new_empty(self.vfs.clone(), self.files.clone(), start));
         if let Some(writer) = log.writer().as_mut() {
             // Replay may delete an earlier log of this id once more: until it cannot, all goes through the journal.
             writer.cut_sequence = self.deleted.get(&key).copied().unwrap_or(0);
         }
         let (id, sequence) = (spec.id.clone(), self.sequence);
-        self.known.insert(key, Known { id, log_start: 0, end: 0, sequence, damaged: None, log: Some(log.clone()) });
+        let log_known =
+            Known { id, log_start: 0, end: 0, cleaned_end: 0, sequence, damaged: None, log: Some(log.clone()) };
+        self.known.insert(key, log_known);
         Ok(log)
     }
 

@@ -13,6 +13,7 @@ use super::points::{Points, PointsError, PointsWriter};
 use super::recovery::{self, Recovered};
 use super::ring::Ring;
 use super::round::Round;
+use super::swap::{note_cleaned_ends, read_cleaner_checkpoint};
 use super::{JOURNAL_DIRECTORY, Journal, JournalOptions, Known, Recovery, Removal};
 use crate::error::{DirFailed, OpenError};
 use crate::file_cache::FileCache;
@@ -55,7 +56,8 @@ pub(super) fn open(vfs: Arc<dyn Vfs>, options: JournalOptions) -> Result<(Journa
     points.starts += 1;
     points.sequence = Points::first_sequence(points.starts);
     let ring = start_writing(&*vfs, &options, &mut points, &recovered).map_err(&at)?;
-    let (recovery, known) = describe(recovered, points.sequence);
+    let (recovery, mut known) = describe(recovered, points.sequence);
+    note_cleaned_ends(&mut known, &read_cleaner_checkpoint(&*vfs, &path).map_err(&at)?);
     let journal = Journal {
         points_writer: PointsWriter::new(journal_path),
         vfs,
@@ -77,6 +79,7 @@ pub(super) fn open(vfs: Arc<dyn Vfs>, options: JournalOptions) -> Result<(Journa
         pending: VecDeque::new(),
         helper: Default::default(),
         removals: names.leftovers.into_iter().map(leftover).collect::<VecDeque<_>>(),
+        cleaner_checkpoint_changed: false,
         failed: None,
         options,
         _lock: lock,
@@ -208,6 +211,7 @@ fn describe(recovered: Recovered, sequence: u64) -> (Recovery, BTreeMap<LogKey, 
         let state = Known {
             log_start: point.log_start,
             end: point.end,
+            cleaned_end: 0,
             sequence: point.sequence,
             damaged: log.damaged,
             log: None,
@@ -236,6 +240,7 @@ impl Journal {
             }
         }
         self.write_checkpoints()?;
+        self.write_changed_cleaner_checkpoint()?;
         self.vfs.sync_filesystem(&self.options.path)?;
         self.write_clean_points()?;
         write_file(&*self.vfs, &self.options.path.join(CLEAN_SHUTDOWN), b"{\"version\":0,\"brokerEpoch\":-1}")?

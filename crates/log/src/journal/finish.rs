@@ -93,6 +93,10 @@ impl Journal {
                 self.delete(&log, context)?;
                 (log, Outcome::Deleted)
             }
+            Operation::Swap { log, cleaned } => {
+                let outcome = self.swap(&log, &cleaned, context)?;
+                (log, outcome)
+            }
             Operation::Barrier { log, token } => {
                 let end_offset = log.end_offset();
                 (log, Outcome::Drained { token, end_offset })
@@ -113,7 +117,9 @@ impl Journal {
         let writer = writer.as_mut().expect("it was opened when the round took it");
         writer.cut_sequence = self.sequence;
         self.note_dirty(log, &mut writer.is_listed_dirty);
-        log.cut_to(writer, end_offset, context.round)
+        log.cut_to(writer, end_offset, context.round)?;
+        self.cut_cleaned(log);
+        Ok(())
     }
 
     fn move_log_start(&mut self, log: &Arc<Log>, offset: i64, is_reset: bool, context: WriteContext) -> io::Result<()> {
@@ -146,6 +152,7 @@ impl Journal {
         let aside = self.rename_aside(&name, "delete")?;
         log.mark_deleted();
         self.known.remove(&key);
+        self.forget_cleaned(log)?;
         self.names.remove(&name);
         self.deleted.insert(key, self.sequence);
         let due_ms = context.now_ms.saturating_add(log.config().file_delete_delay_ms.max(0));
@@ -169,6 +176,7 @@ impl Journal {
             Err(error) if is_no_space(&error) => 0,
             other => other?,
         };
+        self.write_changed_cleaner_checkpoint()?;
         Ok(self.help_ring()? || removed > 0 || written > 0)
     }
 
@@ -186,6 +194,12 @@ impl Journal {
             written += 1;
         }
         Ok(written)
+    }
+
+    /// A little of that for a journal that is never idle.
+    pub(super) fn tidy_up(&mut self, now_ms: i64) -> io::Result<()> {
+        self.remove_due(now_ms, 1)?;
+        self.write_changed_cleaner_checkpoint()
     }
 
     /// Unlinks up to so many files that are due; returns how many it were.

@@ -19,6 +19,7 @@ mod points;
 mod recovery;
 mod ring;
 mod round;
+mod swap;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::compaction::Cleaned;
 use crate::error::{AppendError, DirFailed, OpenError};
 use crate::file_cache::FileCache;
 use crate::ids::{LogConfig, LogId, LogKey};
@@ -131,6 +133,16 @@ pub enum Entry {
         log: Arc<Log>,
         config: LogConfig,
     },
+    /// A cleaned segment takes the place of those that it was made from.
+    Swap {
+        log: Arc<Log>,
+        cleaned: Arc<Cleaned>,
+    },
+    /// Compaction has gone up to `end_offset`. Not answered.
+    CleanedTo {
+        log: Arc<Log>,
+        end_offset: i64,
+    },
     /// Answered when all earlier entries of the log are done.
     Barrier {
         log: Arc<Log>,
@@ -146,6 +158,8 @@ impl Entry {
             | Entry::LogStart { log, .. }
             | Entry::Delete { log }
             | Entry::Configure { log, .. }
+            | Entry::Swap { log, .. }
+            | Entry::CleanedTo { log, .. }
             | Entry::Barrier { log, .. } => log,
         }
     }
@@ -184,6 +198,9 @@ pub enum Outcome {
         offset: i64,
     },
     Deleted,
+    Swapped,
+    /// What it was made from changed meanwhile, or there was no room: nothing was done, and its files are gone.
+    SwapRefused,
     Drained {
         token: u64,
         end_offset: i64,
@@ -195,6 +212,7 @@ struct Known {
     id: LogId,
     log_start: i64,
     end: i64,
+    cleaned_end: i64,
     /// The sequence of its recovery point, for a log that stays as it was found.
     sequence: u64,
     damaged: Option<String>,
@@ -239,6 +257,7 @@ pub struct Journal {
     pending: VecDeque<Arc<Log>>,
     helper: Helper,
     removals: VecDeque<Removal>,
+    cleaner_checkpoint_changed: bool,
     failed: Option<DirFailed>,
     _lock: Box<dyn LockGuard>,
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::format::{BLOCK_BYTES, ENTRY_HEADER_BYTES, EntryHeader, Kind, RoundBuffer, RoundId, headers_crc_of};
 use super::{Completion, Entry, Journal, Outcome};
+use crate::compaction::Cleaned;
 use crate::error::{AppendError, DirFailed};
 use crate::ids::{Flush, LogKey};
 use crate::log::{AppendFailure, Log, WriteContext, Writer};
@@ -51,6 +52,7 @@ pub(super) enum Operation {
     Truncate { log: Arc<Log>, end_offset: i64 },
     LogStart { log: Arc<Log>, offset: i64, is_reset: bool },
     Delete { log: Arc<Log> },
+    Swap { log: Arc<Log>, cleaned: Arc<Cleaned> },
     Barrier { log: Arc<Log>, token: u64 },
 }
 
@@ -60,6 +62,7 @@ impl Operation {
             Operation::Truncate { log, end_offset } => Entry::Truncate { log, end_offset },
             Operation::LogStart { log, offset, .. } => Entry::LogStart { log, offset },
             Operation::Delete { log } => Entry::Delete { log },
+            Operation::Swap { log, cleaned } => Entry::Swap { log, cleaned },
             Operation::Barrier { log, token } => Entry::Barrier { log, token },
         }
     }
@@ -114,8 +117,8 @@ impl Journal {
         self.poll_helper()?;
         self.round_number += 1;
         let is_time = self.round_number.is_multiple_of(ROUNDS_PER_REMOVAL);
-        let removed = if is_time { self.remove_due(now_ms, 1).map(drop) } else { Ok(()) };
-        let result = removed.and_then(|()| self.write_round(entries, now_ms, done));
+        let tidied = if is_time { self.tidy_up(now_ms) } else { Ok(()) };
+        let result = tidied.and_then(|()| self.write_round(entries, now_ms, done));
         result.map_err(|error| self.fail(error))
     }
 
@@ -183,10 +186,16 @@ impl Journal {
 
     /// Whether an entry fits into the round that already holds something of its log.
     fn can_follow(&self, entry: &Entry, writer: &Writer) -> bool {
+        // What was synced past the journal must be in it, and a recovery point behind that, before a swap.
+        let waits_for_flushed =
+            |log: &Arc<Log>| self.flushed_pending.iter().any(|flushed| Arc::ptr_eq(&flushed.log, log));
+        if matches!(entry, Entry::Swap { log, .. } if waits_for_flushed(log)) {
+            return false;
+        }
         let Some(part) = self.part_of(writer) else { return true };
         match entry {
             Entry::Append { incarnation, .. } => *incarnation == self.round.parts[part].incarnation,
-            Entry::Configure { .. } => false,
+            Entry::Configure { .. } | Entry::Swap { .. } => false,
             _ => true,
         }
     }
@@ -202,7 +211,7 @@ impl Journal {
         writer: &mut Writer,
         done: &mut Vec<Completion>,
     ) -> io::Result<()> {
-        if !matches!(entry, Entry::Append { .. } | Entry::Configure { .. }) {
+        if !matches!(entry, Entry::Append { .. } | Entry::Configure { .. } | Entry::CleanedTo { .. }) {
             writer.operation_in_round = self.round_number;
         }
         match entry {
@@ -233,6 +242,8 @@ impl Journal {
                 self.round.operations.push(Operation::Delete { log });
             }
             Entry::Configure { config, .. } => self.configure(log, config)?,
+            Entry::Swap { log, cleaned } => self.round.operations.push(Operation::Swap { log, cleaned }),
+            Entry::CleanedTo { end_offset, .. } => self.note_cleaned(log, end_offset),
             Entry::Barrier { log, token } => self.round.operations.push(Operation::Barrier { log, token }),
         }
         Ok(())
@@ -248,7 +259,8 @@ impl Journal {
             Entry::LogStart { offset, .. } => Outcome::LogStartDurable { offset: *offset },
             Entry::Delete { .. } => Outcome::Deleted,
             Entry::Barrier { token, .. } => Outcome::Drained { token: *token, end_offset: 0 },
-            Entry::Configure { .. } => return,
+            Entry::Swap { .. } => Outcome::SwapRefused,
+            Entry::Configure { .. } | Entry::CleanedTo { .. } => return,
         };
         let incarnation = if let Entry::Append { incarnation, .. } = &entry { *incarnation } else { 0 };
         done.push(Completion { log: entry.log().clone(), incarnation, outcome });
@@ -310,6 +322,10 @@ impl Journal {
                 Flush::Group => Mode::Journal,
             };
             needs_checkpoint |= part.mode != Mode::Journal && !may_bypass;
+        }
+        for operation in &self.round.operations {
+            let Operation::Swap { log, cleaned } = operation else { continue };
+            needs_checkpoint |= !self.is_covered(log, cleaned);
         }
         // All that would not fit into a journal file in one piece goes past it.
         if self.journal_bytes_max() > self.ring.file_bytes() {
@@ -450,7 +466,7 @@ impl Journal {
                     }
                 }
                 Operation::Delete { log } => small_entry(Kind::Delete, log.id().key(), 0),
-                Operation::Barrier { .. } => continue,
+                Operation::Swap { .. } | Operation::Barrier { .. } => continue,
             };
             self.round.buffer.begin(&header);
         }
@@ -463,7 +479,11 @@ impl Journal {
             Ok(()) => {
                 self.attempt = 0;
                 self.round.is_journaled = true;
-                self.flushed_pending.clear();
+                for flushed in self.flushed_pending.drain(..) {
+                    if let Some(writer) = flushed.log.writer().as_mut() {
+                        writer.flushed_sequence = id.sequence;
+                    }
+                }
                 self.forget_pending.clear();
                 Ok(())
             }

@@ -36,6 +36,15 @@ impl Log {
         end.saturating_sub(position_in_log(&view, offset)).max(1)
     }
 
+    /// Whether `end_offset` lies behind the segment that holds `offset`, as far as is known without I/O.
+    pub fn is_in_older_segment(&self, offset: i64, end_offset: i64) -> bool {
+        if offset >= end_offset {
+            return false;
+        }
+        let view = self.view.load();
+        view.as_ref().is_some_and(|view| view.segment_at(offset) < view.segment_at(end_offset))
+    }
+
     /// The first record with this timestamp or a later one, below `end_offset`.
     pub fn offset_for_timestamp(&self, timestamp: i64, end_offset: i64) -> Result<Option<TimestampOffset>, ReadError> {
         let view = self.opened()?;

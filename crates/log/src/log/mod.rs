@@ -8,6 +8,7 @@ mod lookup;
 mod open;
 mod read;
 mod retention;
+mod swap;
 mod write;
 
 use std::fmt;
@@ -51,11 +52,14 @@ impl View {
 pub struct Log {
     id: LogId,
     directory: PathBuf,
-    vfs: Arc<dyn Vfs>,
-    files: Arc<FileCache>,
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) files: Arc<FileCache>,
     config: ArcSwap<LogConfig>,
     log_start: AtomicI64,
     end_offset: AtomicI64,
+    /// Compaction has gone up to here.
+    cleaned_end: AtomicI64,
+    is_being_cleaned: AtomicBool,
     is_deleted: AtomicBool,
     view: ArcSwapOption<View>,
     hints: Mutex<Hints>,
@@ -72,6 +76,7 @@ pub(crate) struct LogStart {
     pub directory: PathBuf,
     pub log_start: i64,
     pub end_offset: i64,
+    pub cleaned_end: i64,
 }
 
 impl fmt::Debug for Log {
@@ -94,6 +99,8 @@ impl Log {
             config: ArcSwap::from_pointee(start.config),
             log_start: AtomicI64::new(start.log_start),
             end_offset: AtomicI64::new(start.end_offset),
+            cleaned_end: AtomicI64::new(start.cleaned_end),
+            is_being_cleaned: AtomicBool::new(false),
             is_deleted: AtomicBool::new(false),
             view: ArcSwapOption::empty(),
             hints: Mutex::default(),
@@ -140,6 +147,15 @@ impl Log {
     /// The next offset to be written; what is below is written, not necessarily durable.
     pub fn end_offset(&self) -> i64 {
         self.end_offset.load(Ordering::Acquire)
+    }
+
+    /// What is below was compacted; 0 when nothing was.
+    pub fn cleaned_end(&self) -> i64 {
+        self.cleaned_end.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_cleaned_end(&self, offset: i64) {
+        self.cleaned_end.store(offset, Ordering::Release);
     }
 
     /// Bytes of all segments. Opens the log.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Log, View, Writer, lock};
+use crate::compaction::is_cleaned;
 use crate::epochs::Epochs;
 use crate::header_guard;
 use crate::index::{
@@ -35,7 +36,9 @@ impl Listing {
             match parse_file_name(&entry.name) {
                 Some((base, "log")) => listing.bases.push(base),
                 Some((offset, "snapshot")) => listing.snapshots.push(offset),
-                Some((_, extension)) if extension.ends_with(".deleted") => listing.leftovers.push(entry.name),
+                Some((_, extension)) if extension.ends_with(".deleted") || is_cleaned(&entry.name) => {
+                    listing.leftovers.push(entry.name);
+                }
                 _ => {}
             }
         }

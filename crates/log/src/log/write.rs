@@ -19,8 +19,6 @@ use crate::vfs::{OpenMode, is_no_space, remove_file_if_there};
 
 /// Positions in the offset index are 32 bits wide, and Kafka's tools read them as signed.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-/// Kafka's default of `producer.id.expiration.ms`.
-const PRODUCER_EXPIRATION_MS: i64 = 24 * 3_600_000;
 
 /// The journal's own state of a log that is open.
 #[derive(Default)]
@@ -36,6 +34,8 @@ pub(crate) struct Writer {
     pub failed: Option<(u32, AppendError)>,
     /// The last round that cut this log. Until a recovery point is later, replay may cut it again.
     pub cut_sequence: u64,
+    /// The last round that holds a `Flushed` of this log: replay compares it with the files.
+    pub flushed_sequence: u64,
     /// Where in the round that is being gathered this log's appends are.
     pub part: Option<(u64, usize)>,
     /// The round that holds an operation on this log: what follows waits for the next.
@@ -246,7 +246,7 @@ impl Log {
     fn roll(&self, writer: &mut Writer, closed: &Segment, base_offset: i64, context: WriteContext) -> io::Result<()> {
         closed.write_pending(&self.files)?;
         closed.write_indexes(&*self.vfs)?;
-        lock(&self.producers).expire(context.now_ms - PRODUCER_EXPIRATION_MS);
+        lock(&self.producers).expire(context.now_ms.saturating_sub(self.config().producer_expiration_ms));
         self.write_snapshot(base_offset)?;
         self.write_epochs(writer)?;
         self.add_segment(writer, base_offset, context);
@@ -389,7 +389,7 @@ impl Log {
         let mut paths = Vec::new();
         for segment in &view.segments[..gone] {
             segment.discard_pending(&self.files);
-            self.rename_for_removal(segment.base_offset, &mut paths)?;
+            self.rename_for_removal(segment.base_offset, &segment::EXTENSIONS, &mut paths)?;
         }
         if gone > 0 {
             let first = view.segments[gone].base_offset;
@@ -403,8 +403,13 @@ impl Log {
     }
 
     /// Kafka's way: `.deleted` behind each name, so that a log that begins anew at this offset is not confused with it.
-    fn rename_for_removal(&self, base_offset: i64, paths: &mut Vec<std::path::PathBuf>) -> io::Result<()> {
-        for extension in std::iter::once("log").chain(segment::SIDE_EXTENSIONS) {
+    pub(super) fn rename_for_removal(
+        &self,
+        base_offset: i64,
+        extensions: &[&str],
+        paths: &mut Vec<std::path::PathBuf>,
+    ) -> io::Result<()> {
+        for extension in extensions {
             let from = self.directory.join(file_name(base_offset, extension));
             let to = self.directory.join(file_name(base_offset, extension) + ".deleted");
             match self.vfs.rename(&from, &to) {

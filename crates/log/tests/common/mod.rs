@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use capek_log::vfs::Vfs;
 use capek_log::{
-    Completion, DirFailed, Entry, Journal, JournalOptions, Log, LogConfig, LogId, LogSpec, OpenError, Outcome,
-    ReadOutcome, ReadRequest, Recovery,
+    Clean, CleanError, CleanOptions, CleanWatch, CleanableQuery, Completion, DirFailed, Entry, Journal, JournalOptions,
+    Log, LogConfig, LogId, LogSpec, OpenError, Outcome, ReadOutcome, ReadRequest, Recovery,
 };
 use capek_wire::batch::{batches, check, patch};
 use capek_wire::{BatchBuilder, Codec, Uuid};
@@ -114,6 +114,39 @@ impl Driver {
     }
 }
 
+/// Lets a clean go on.
+pub struct NoWatch;
+
+impl CleanWatch for NoWatch {
+    fn progress(&mut self, _: u64, _: u64) -> bool {
+        true
+    }
+}
+
+pub fn clean_options(now_ms: i64) -> CleanOptions {
+    CleanOptions { now_ms, delete_retention_ms: 1000, dedupe_bytes_max: 1 << 20, load_factor: 0.9, buffer_bytes: 8192 }
+}
+
+pub fn query(now_ms: i64, high_watermark: i64) -> CleanableQuery {
+    CleanableQuery { now_ms, high_watermark, min_lag_ms: 0, max_lag_ms: i64::MAX }
+}
+
+/// Cleans all that can be cleaned, in as many passes as it takes; returns how many segments were swapped.
+pub fn clean_all(driver: &mut Driver, log: &Arc<Log>, options: CleanOptions) -> Result<usize, CleanError> {
+    let mut swapped = 0;
+    while let Some(cleanable) = log.cleanable(query(options.now_ms, log.end_offset()))? {
+        let mut clean = Clean::begin(log, cleanable, options, &mut NoWatch)?;
+        while let Some(cleaned) = clean.next_group(&mut NoWatch)? {
+            driver.push(Entry::Swap { log: log.clone(), cleaned });
+            assert_eq!(outcomes(&driver.run().unwrap()), ["swapped"]);
+            swapped += 1;
+        }
+        driver.push(Entry::CleanedTo { log: log.clone(), end_offset: clean.end_offset() });
+        driver.run().unwrap();
+    }
+    Ok(swapped)
+}
+
 /// All batches from the log start on, checked.
 pub fn content(log: &Log) -> Vec<u8> {
     read_from(log, log.log_start(), 1 << 20)
@@ -152,6 +185,8 @@ pub fn outcomes(done: &[Completion]) -> Vec<String> {
             Outcome::Truncated => "truncated".into(),
             Outcome::LogStartDurable { offset } => format!("start {offset}"),
             Outcome::Deleted => "deleted".into(),
+            Outcome::Swapped => "swapped".into(),
+            Outcome::SwapRefused => "swap refused".into(),
             Outcome::Drained { token, end_offset } => format!("drained {token} {end_offset}"),
         })
         .collect()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use capek_wire::ids::{BrokerId, PartitionIndex, ProducerId, TopicId, Uuid};
 
 use super::record::{ConfigResource, Endpoint, Record};
+use crate::Refusal;
 
 /// Something to decide.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +45,79 @@ pub enum Command {
         name: String,
         level: i16,
     },
+    UpdateFeatures(UpdateFeatures),
+    ElectLeaders(ElectLeaders),
+    ReassignPartitions {
+        reassignments: Vec<Reassignment>,
+        may_change_replication_factor: bool,
+    },
+}
+
+/// What UpdateFeatures asks, and what this broker can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UpdateFeatures {
+    pub broker: BrokerId,
+    pub supported: Vec<SupportedFeature>,
+    pub updates: Vec<FeatureUpdate>,
+}
+
+/// The levels of a feature that a broker can run at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SupportedFeature {
+    pub name: &'static str,
+    pub lowest: i16,
+    pub highest: i16,
+}
+
+/// One feature of an UpdateFeatures request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FeatureUpdate {
+    pub name: String,
+    pub level: i16,
+    /// 1 only up, 2 down where nothing is lost, 3 down.
+    pub upgrade_type: i8,
+}
+
+/// Which replicas may be elected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ElectionKind {
+    /// The first replica, if it is in sync.
+    Preferred,
+    /// Any that lives, where there is no leader.
+    Unclean,
+}
+
+impl ElectionKind {
+    /// From ElectLeaders.
+    pub fn from_code(code: i8) -> Option<ElectionKind> {
+        match code {
+            0 => Some(ElectionKind::Preferred),
+            1 => Some(ElectionKind::Unclean),
+            _ => None,
+        }
+    }
+}
+
+/// Elections of one kind, each judged by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ElectLeaders {
+    pub kind: ElectionKind,
+    pub partitions: Vec<PartitionName>,
+}
+
+/// A partition as a request names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PartitionName {
+    pub topic: String,
+    pub partition: PartitionIndex,
+}
+
+/// Where the replicas of a partition shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reassignment {
+    pub name: PartitionName,
+    /// None: what is under way shall be taken back.
+    pub replicas: Option<Vec<BrokerId>>,
 }
 
 /// One topic of a CreateTopics request, or one that is created on first use.
@@ -182,6 +256,8 @@ pub enum Outcome {
     BrokerRegistered {
         epoch: i64,
     },
+    /// Of a command about many partitions, in its order.
+    Each(Vec<Result<(), Refusal>>),
 }
 
 /// Producer ids that nobody else has or will have.

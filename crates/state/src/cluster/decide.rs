@@ -6,7 +6,7 @@ use capek_wire::ids::BrokerId;
 use super::command::{Command, Decision, Outcome, ProducerIdBlock, RegisterBroker};
 use super::image::{Broker, Image};
 use super::record::{BrokerRecord, Record};
-use super::{config_commands, topic_commands};
+use super::{config_commands, feature_commands, replica_commands, topic_commands};
 use crate::Refusal;
 
 /// How many producer ids a broker gets at a time.
@@ -27,6 +27,11 @@ pub fn decide(image: &Image, command: &Command) -> Result<Decision, Refusal> {
         Command::UnregisterBroker { broker } => unregister_broker(image, *broker),
         Command::FenceBroker { broker, epoch } => fence_broker(image, *broker, *epoch, true),
         Command::UnfenceBroker { broker, epoch } => fence_broker(image, *broker, *epoch, false),
+        Command::UpdateFeatures(command) => feature_commands::update(image, command),
+        Command::ElectLeaders(command) => Ok(replica_commands::elect_leaders(image, command)),
+        Command::ReassignPartitions { reassignments, may_change_replication_factor } => {
+            Ok(replica_commands::reassign(image, reassignments, *may_change_replication_factor))
+        }
         Command::SetFeature { name, level } => Ok(records(vec![Record::Feature { name: name.clone(), level: *level }])),
     }
 }

@@ -142,9 +142,14 @@ impl Image {
         self.next_producer_id
     }
 
-    /// Finalised feature levels by name.
-    pub fn features(&self) -> &BTreeMap<String, i16> {
-        &self.features
+    /// Finalised features, by name, with their levels.
+    pub fn features(&self) -> impl Iterator<Item = (&str, i16)> {
+        self.features.iter().filter(|(_, level)| **level > 0).map(|(name, level)| (name.as_str(), *level))
+    }
+
+    /// 0: somebody has taken it back. None: nobody has said anything about it.
+    pub fn feature_level(&self, name: &str) -> Option<i16> {
+        self.features.get(name).copied()
     }
 
     /// What is set for a broker at run time or at its start, nearest first; `static_broker` is its file, environment
@@ -301,12 +306,7 @@ impl Image {
     }
 
     fn feature_changed(&mut self, name: &str, level: i16, delta: &mut Delta) {
-        let features = Arc::make_mut(&mut self.features);
-        if level == 0 {
-            features.remove(name);
-        } else {
-            features.insert(name.to_owned(), level);
-        }
+        Arc::make_mut(&mut self.features).insert(name.to_owned(), level);
         delta.features_changed.insert(name.to_owned());
     }
 }

@@ -13,14 +13,17 @@ mod command;
 mod config_commands;
 mod decide;
 mod delta;
+mod feature_commands;
 mod image;
 pub mod placement;
 mod record;
+mod replica_commands;
 mod topic_commands;
 
 pub use command::{
     AlterConfigs, Assignment, Command, ConfigOperation, ConfigOperationKind, CreatePartitions, CreateTopic, Decision,
-    Outcome, ProducerIdBlock, RegisterBroker, TopicDefaults, TopicReference,
+    ElectLeaders, ElectionKind, FeatureUpdate, Outcome, PartitionName, ProducerIdBlock, Reassignment, RegisterBroker,
+    SupportedFeature, TopicDefaults, TopicReference, UpdateFeatures,
 };
 pub use decide::{PRODUCER_ID_BLOCK, decide};
 pub use delta::Delta;

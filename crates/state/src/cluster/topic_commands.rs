@@ -200,7 +200,7 @@ fn manual_replicas(image: &Image, command: &CreateTopic) -> Result<Vec<Vec<Broke
     Ok(replicas)
 }
 
-fn check_assignment(
+pub(super) fn check_assignment(
     image: &Image,
     brokers: &[BrokerId],
     replication_factor: &mut Option<usize>,

@@ -31,7 +31,7 @@ static TOPIC: &[ConfigDef] = &[
     int("compression.zstd.level", "3", "Level for zstd when the broker compresses.")
         .valid(Valid::Between(-131_072, 22)).synonyms(&["compression.zstd.level"]).cluster_wide(),
     long("delete.retention.ms", "86400000", "How long a compacted topic keeps the tombstone of a deleted key, for consumers that read from the start.")
-        .at_least(0).synonyms(&["log.cleaner.delete.retention.ms"]).cluster_wide(),
+        .at_least(0).synonyms(&["log.cleaner.delete.retention.ms"]).cluster_wide().honoured(),
     long("file.delete.delay.ms", "60000", "How long the file of a dropped segment stays before it is unlinked.")
         .at_least(0).synonyms(&["log.segment.delete.delay.ms"]).cluster_wide().honoured(),
     long("flush.messages", "9223372036854775807", "Kafka's count of records between syncs. With `capek.flush=group` every acknowledged record is synced.")
@@ -49,7 +49,7 @@ static TOPIC: &[ConfigDef] = &[
     long("local.retention.ms", "-2", "Time kept on this machine when older segments lie in remote storage; -2 is retention.ms.")
         .at_least(-2).synonyms(&["log.local.retention.ms"]).cluster_wide(),
     long("max.compaction.lag.ms", "9223372036854775807", "The longest that a record of a compacted topic may wait before it is considered for compaction.")
-        .at_least(1).synonyms(&["log.cleaner.max.compaction.lag.ms"]).cluster_wide(),
+        .at_least(1).synonyms(&["log.cleaner.max.compaction.lag.ms"]).cluster_wide().honoured(),
     int("max.message.bytes", "1048588", "The largest record batch that is taken, compressed.")
         .at_least(0).synonyms(&["message.max.bytes"]).cluster_wide().honoured(),
     long("message.timestamp.after.max.ms", "3600000", "How far in the future the timestamp of a record may lie.")
@@ -59,9 +59,9 @@ static TOPIC: &[ConfigDef] = &[
     string("message.timestamp.type", "CreateTime", "Whose clock stamps a record: the producer's, or the broker's at the append.")
         .one_of(TIMESTAMP_TYPES).synonyms(&["log.message.timestamp.type"]).cluster_wide().honoured(),
     double("min.cleanable.dirty.ratio", "0.5", "The part of a compacted log that must be uncleaned before it is cleaned again.")
-        .valid(Valid::BetweenDouble(0.0, 1.0)).synonyms(&["log.cleaner.min.cleanable.ratio"]).cluster_wide(),
+        .valid(Valid::BetweenDouble(0.0, 1.0)).synonyms(&["log.cleaner.min.cleanable.ratio"]).cluster_wide().honoured(),
     long("min.compaction.lag.ms", "0", "How long a record of a compacted topic stays untouched.")
-        .at_least(0).synonyms(&["log.cleaner.min.compaction.lag.ms"]).cluster_wide(),
+        .at_least(0).synonyms(&["log.cleaner.min.compaction.lag.ms"]).cluster_wide().honoured(),
     int("min.insync.replicas", "1", "How many replicas must be in sync for acks=all to be taken, at most the replication factor.")
         .at_least(1).synonyms(&["min.insync.replicas"]).cluster_wide().honoured().differs(MIN_INSYNC_REASON),
     boolean("preallocate", "false", "Whether a new segment file is given its full size at once.")

@@ -61,6 +61,8 @@ pub struct TopicConfig {
     pub max_compaction_lag_ms: i64,
     pub unclean_leader_election: bool,
     pub preallocate: bool,
+    /// The broker's own: how long an idempotent producer that does not write is remembered.
+    pub producer_id_expiration_ms: i64,
 }
 
 impl TopicConfig {
@@ -101,6 +103,7 @@ impl TopicConfig {
             max_compaction_lag_ms: settings.number("max.compaction.lag.ms"),
             unclean_leader_election: settings.boolean("unclean.leader.election.enable"),
             preallocate: settings.boolean("preallocate"),
+            producer_id_expiration_ms: settings.broker_number("producer.id.expiration.ms"),
         }
     }
 
@@ -156,6 +159,14 @@ impl Settings<'_> {
     fn parsed<T: std::str::FromStr>(&self, name: &str) -> T {
         let parsed = self.text(name).trim().parse().ok();
         parsed.expect("explicit values are checked and defaults parse: a test holds that")
+    }
+
+    /// Of a configuration that only brokers have.
+    fn broker_number(&self, name: &str) -> i64 {
+        let definition = super::find_broker_config(name).expect("every setting has its definition");
+        let value = (self.broker)(name).filter(|value| definition.check(value).is_ok());
+        let default = || definition.default.and_then(|default| default.parse().ok());
+        value.and_then(|value| value.trim().parse().ok()).or_else(default).expect("defaults parse: a test holds that")
     }
 
     fn number(&self, name: &str) -> i64 {

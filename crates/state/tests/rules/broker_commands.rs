@@ -124,7 +124,8 @@ fn a_log_that_takes_producer_ids_back_is_damaged() {
 fn features_have_levels_and_zero_is_none() {
     let mut image = cluster(1);
     run(&mut image, &Command::SetFeature { name: "metadata.version".to_owned(), level: 30 });
-    assert_eq!(image.features().get("metadata.version"), Some(&30));
+    assert_eq!(image.features().collect::<Vec<_>>(), [("metadata.version", 30)]);
     run(&mut image, &Command::SetFeature { name: "metadata.version".to_owned(), level: 0 });
-    assert!(image.features().is_empty());
+    assert_eq!(image.features().count(), 0);
+    assert_eq!((image.feature_level("metadata.version"), image.feature_level("group.version")), (Some(0), None));
 }

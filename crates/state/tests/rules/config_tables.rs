@@ -69,6 +69,7 @@ fn what_differs_from_kafka_is_only_what_has_a_reason() {
         "group.initial.rebalance.delay.ms",
         "inter.broker.protocol.version",
         "listeners",
+        "log.cleaner.dedupe.buffer.size",
         "log.dir",
         "min.insync.replicas",
         "node.id",

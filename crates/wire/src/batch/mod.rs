@@ -22,12 +22,14 @@ mod builder;
 mod codec;
 mod header;
 mod records;
+mod sift;
 mod varint;
 
 pub use builder::BatchBuilder;
 pub use codec::{Codec, compress, decompress};
 pub use header::{BatchHeader, Batches, HEADER_BYTES, batches, check, patch, set_log_append_time};
 pub use records::{Record, RecordHeader, Records, records};
+pub use sift::{BatchContent, RecordView, RecordViews, SiftedBatch, emptied};
 
 use crate::ErrorCode;
 

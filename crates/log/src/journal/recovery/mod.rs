@@ -1,7 +1,7 @@
 //! What a start after a crash does. In this order, and each step may be cut off and done again:
 //!
 //! 1. the journal's files are synced and read: which rounds are there, whole, above the directory's recovery point;
-//! 2. each log is scanned, and with the journal's entries for it a plan is made: what its files keep, what is written again;
+//! 2. each log is scanned (after a swap of compaction that was committed is finished), and with the journal's entries for it a plan is made: what its files keep, what is written again;
 //! 3. only a log whose plan holds is changed; a damaged one stays as it is, offline, with a message;
 //! 4. the caller syncs everything and writes recovery points before any log opens.
 
@@ -16,12 +16,13 @@ use std::sync::Arc;
 use super::directory::Names;
 use super::points::{Point, Points};
 use super::{JOURNAL_DIRECTORY, JournalOptions};
+use crate::compaction::finish_swaps;
 use crate::error::OpenError;
 use crate::file_cache::FileCache;
 use crate::ids::{LogId, LogKey};
 use crate::vfs::Vfs;
 
-use rounds::{LogEntries, Rounds};
+use rounds::{LogEntries, Outline, Rounds};
 
 /// Where no log ends: the point of one that is damaged.
 const DAMAGED_END: i64 = i64::MAX;
@@ -116,6 +117,9 @@ impl Recovering<'_> {
         }
         let directory = self.options.path.join(id.directory_name());
         let outline = entries.outline(point);
+        if let Err(problem) = finish_swaps(&**self.vfs, &directory).map_err(&at)? {
+            return Ok(Some(self.damaged(id, &outline, &problem)));
+        }
         let survey = survey::survey(&**self.vfs, &directory, &outline).map_err(&at)?;
         let plan = plan::plan(self, id, &survey, &outline, entries).map_err(&at)?;
         match plan {
@@ -123,14 +127,16 @@ impl Recovering<'_> {
                 let end = apply::apply(self, id, &survey, &outline, &plan).map_err(&at)?;
                 Ok(Some(RecoveredState { id: id.clone(), end, log_start: outline.log_start, damaged: None }))
             }
-            Err(problem) => {
-                let problem = format!("{}: {problem}", id.directory_name());
-                ::log::error!("{problem}; the log stays offline, its files are not touched");
-                let log_start = outline.log_start;
-                let end = if outline.flushed_end == DAMAGED_END { log_start } else { outline.flushed_end };
-                Ok(Some(RecoveredState { id: id.clone(), end, log_start, damaged: Some(problem) }))
-            }
+            Err(problem) => Ok(Some(self.damaged(id, &outline, &problem))),
         }
+    }
+
+    fn damaged(&self, id: &LogId, outline: &Outline, problem: &str) -> RecoveredState {
+        let problem = format!("{}: {problem}", id.directory_name());
+        ::log::error!("{problem}; the log stays offline, its files are not touched");
+        let log_start = outline.log_start;
+        let end = if outline.flushed_end == DAMAGED_END { log_start } else { outline.flushed_end };
+        RecoveredState { id: id.clone(), end, log_start, damaged: Some(problem) }
     }
 
     /// A Delete is the last word on this log, but the directory has its name still.

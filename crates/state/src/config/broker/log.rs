@@ -5,6 +5,9 @@ use crate::config::definition::{ConfigDef, boolean, double, int, list, long, str
 use crate::config::topic::{CLEANUP_POLICIES, CODECS, MIN_INSYNC_REASON, TIMESTAMP_TYPES};
 use crate::config::valid::Valid;
 
+const DEDUPE_REASON: &str =
+    "compacting stays within 64 MiB of memory; what does not fit is done in several passes, as with Kafka's 128 MiB";
+
 #[rustfmt::skip] // a table, one definition after the other
 pub(super) static LOG: &[ConfigDef] = &[
     boolean("auto.create.topics.enable", "true", "Whether a topic comes into being when a client asks for it.")
@@ -21,23 +24,23 @@ pub(super) static LOG: &[ConfigDef] = &[
     int("fetch.max.bytes", "57671680", "The most bytes that one fetch is answered with, whatever it asks for.")
         .at_least(1024).honoured(),
     long("log.cleaner.backoff.ms", "15000", "How long the cleaner rests when there is nothing to clean.")
-        .at_least(0).cluster_wide(),
-    long("log.cleaner.dedupe.buffer.size", "134217728", "Memory for the keys of a log that is being compacted.")
-        .cluster_wide(),
+        .at_least(0).cluster_wide().honoured(),
+    long("log.cleaner.dedupe.buffer.size", "50331648", "Memory for the keys of a log that is being compacted, 24 bytes each; all threads share it.")
+        .differs(DEDUPE_REASON).at_least(1048576).cluster_wide().honoured(),
     long("log.cleaner.delete.retention.ms", "86400000", "The topics' delete.retention.ms.")
-        .at_least(0).cluster_wide(),
-    boolean("log.cleaner.enable", "true", "Whether compacted topics are compacted."),
-    double("log.cleaner.io.buffer.load.factor", "0.9", "How full the map of keys may get.").cluster_wide(),
+        .at_least(0).cluster_wide().honoured(),
+    boolean("log.cleaner.enable", "true", "Whether compacted topics are compacted.").honoured(),
+    double("log.cleaner.io.buffer.load.factor", "0.9", "How full the map of keys may get.").cluster_wide().honoured(),
     int("log.cleaner.io.buffer.size", "524288", "Memory for reading and writing while compacting.")
-        .at_least(0).cluster_wide(),
+        .at_least(0).cluster_wide().honoured(),
     double("log.cleaner.io.max.bytes.per.second", "1.7976931348623157E308", "How fast the cleaner may read and write.")
-        .cluster_wide(),
+        .cluster_wide().honoured(),
     long("log.cleaner.max.compaction.lag.ms", "9223372036854775807", "The topics' max.compaction.lag.ms.")
-        .at_least(1).cluster_wide(),
+        .at_least(1).cluster_wide().honoured(),
     double("log.cleaner.min.cleanable.ratio", "0.5", "The topics' min.cleanable.dirty.ratio.")
-        .valid(Valid::BetweenDouble(0.0, 1.0)).cluster_wide(),
-    long("log.cleaner.min.compaction.lag.ms", "0", "The topics' min.compaction.lag.ms.").at_least(0).cluster_wide(),
-    int("log.cleaner.threads", "1", "How many logs are compacted at a time.").at_least(0).cluster_wide(),
+        .valid(Valid::BetweenDouble(0.0, 1.0)).cluster_wide().honoured(),
+    long("log.cleaner.min.compaction.lag.ms", "0", "The topics' min.compaction.lag.ms.").at_least(0).cluster_wide().honoured(),
+    int("log.cleaner.threads", "1", "How many logs are compacted at a time.").at_least(0).cluster_wide().honoured(),
     list("log.cleanup.policy", "delete", "The topics' cleanup.policy.")
         .valid(Valid::ListOf(CLEANUP_POLICIES)).cluster_wide().honoured(),
     list("log.dir", "./capek-data", "Where the data lies, unless log.dirs says.")

@@ -24,7 +24,7 @@ pub(super) static NETWORK: &[ConfigDef] = &[
         .at_least(0).cluster_wide().honoured(),
     string("max.connections.per.ip.overrides", "", "Another limit for some addresses: `host:count` pairs.")
         .cluster_wide(),
-    int("max.incremental.fetch.session.cache.slots", "1000", "How many fetch sessions are kept.").at_least(0),
+    int("max.incremental.fetch.session.cache.slots", "1000", "How many fetch sessions are kept.").at_least(0).honoured(),
     int("num.io.threads", "8", "Kafka's threads for requests.").at_least(1).cluster_wide(),
     int("num.network.threads", "3", "Kafka's threads for the network.").at_least(1).cluster_wide(),
     int("producer.purgatory.purge.interval.requests", "1000", "Kafka's clean-up of parked produce requests; ours leave at once."),

@@ -3,6 +3,7 @@
 //	franz produce BOOTSTRAP TOPIC COUNT CODEC    "PARTITION OFFSET" for each confirmed record (idempotent, acks=all)
 //	franz consume BOOTSTRAP TOPIC FROM COUNT     FROM: earliest | offset:N | timestamp:MS (milliseconds); tab-separated
 //	                                             "PARTITION OFFSET TIMESTAMP KEY VALUE HEADERS"
+//	franz group BOOTSTRAP                        members of a group, led from standard input: scenario.go
 package main
 
 import (
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"capek/tests/clients/scenario"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -23,7 +26,13 @@ const deadline = 60 * time.Second
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	command, bootstrap, topic := os.Args[1], os.Args[2], os.Args[3]
+	command, bootstrap := os.Args[1], os.Args[2]
+	if command == "group" {
+		client := newClient(kgo.SeedBrokers(bootstrap))
+		scenario.Serve(&groupClient{bootstrap: bootstrap, client: client})
+		return
+	}
+	topic := os.Args[3]
 	switch command {
 	case "produce":
 		produce(ctx, bootstrap, topic, number(os.Args[4]), os.Args[5])
