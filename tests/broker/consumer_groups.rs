@@ -297,3 +297,14 @@ fn groups(broker: &Broker, arguments: &[&str]) -> String {
     let arguments = [&["--bootstrap-server", bootstrap.as_str()], arguments].concat();
     output_of(java("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &arguments))
 }
+
+#[test]
+fn tools_see_that_the_consumer_protocol_is_on() {
+    let broker = Broker::start();
+    let features = output_of(java(
+        "org.apache.kafka.tools.FeatureCommand",
+        &["--bootstrap-server", broker.kafka().as_str(), "describe"],
+    ));
+    let line = features.lines().find(|line| line.contains("group.version")).unwrap_or_default();
+    assert!(line.contains("FinalizedVersionLevel: 1"), "{features}");
+}

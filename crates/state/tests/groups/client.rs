@@ -25,7 +25,7 @@ pub struct Timeouts {
 
 /// What the client wants done.
 pub enum Action {
-    Ask(Request),
+    Ask(Box<Request>),
     Reconnect,
 }
 
@@ -113,7 +113,7 @@ impl Client {
         let request = Request::Leave(leave_request(&self.member_id));
         let has_joined = !self.member_id.is_empty() && self.instance_id.is_none();
         self.crash(until_ms);
-        if has_joined { vec![Action::Ask(request)] } else { Vec::new() }
+        if has_joined { vec![Action::Ask(Box::new(request))] } else { Vec::new() }
     }
 
     pub fn connection_lost(&mut self) {
@@ -144,7 +144,7 @@ impl Client {
     fn ask(&mut self, now_ms: i64, request: Request) -> Vec<Action> {
         let is_join = matches!(request, Request::Join(_));
         self.deadline_ms = Some(now_ms + if is_join { JOIN_TIMEOUT_MS } else { REQUEST_TIMEOUT_MS });
-        vec![Action::Ask(request)]
+        vec![Action::Ask(Box::new(request))]
     }
 
     pub fn woken(&mut self, now_ms: i64, random: &mut Random) -> Vec<Action> {

@@ -188,12 +188,12 @@ impl World {
             match action {
                 Action::Reconnect => self.reconnect(client),
                 Action::Ask(mut request) => {
-                    if let Request::Join(join) = &mut request {
+                    if let Request::Join(join) = &mut *request {
                         self.next_member += 1;
                         join.new_member_id = Str::from(format!("c{client}-{}", self.next_member));
                     }
                     let line = Line { client, connection: self.connections[client] };
-                    self.send(client, true, Event::Ask(line, request));
+                    self.send(client, true, Event::Ask(line, *request));
                 }
             }
         }
