@@ -70,9 +70,14 @@ pub struct ListenerConfig {
 impl BrokerConfig {
     /// The number of this name that was set for this broker, or else its default.
     pub fn number(&self, image: &Image, name: &str) -> i64 {
-        let explicit = image.broker_value(self.node_id, &self.properties, name);
+        self.text(image, name).trim().parse().unwrap_or(0)
+    }
+
+    /// What was set for this broker under this name, or else its default.
+    pub fn text(&self, image: &Image, name: &str) -> String {
         let default = || find_broker_config(name).and_then(|definition| definition.default);
-        explicit.as_deref().or_else(default).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+        let explicit = image.broker_value(self.node_id, &self.properties, name);
+        explicit.unwrap_or_else(|| default().unwrap_or_default().to_string())
     }
 
     pub fn data_arbiter_count(&self) -> usize {

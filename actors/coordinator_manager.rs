@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, ResponseFuture};
 use capek_state::cluster::{Delta, Image, Topic};
+use capek_state::group::consumer::{Assignor, ConsumerGroupConfig, MigrationPolicy};
 use capek_state::group::{GroupConfig, OFFSETS_TOPIC};
 use capek_wire::batch::Codec;
 use capek_wire::ids::{LeaderEpoch, PartitionIndex, TopicId};
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
 use crate::config::BrokerConfig;
 use crate::coordinator_routes::{CoordinatorRoutes, Shard, ShardRoute};
-use crate::group_coordinator::{GroupCoordinator, GroupCoordinatorStart, StopCoordinator, TopicsDeleted};
+use crate::group_coordinator::{GroupCoordinator, GroupCoordinatorStart, ImageChanged, StopCoordinator, TopicsDeleted};
 use crate::group_log::{self, GroupLog};
 use crate::replica_manager::ApplyDelta;
 use crate::routes::Routes;
@@ -153,9 +154,7 @@ impl CoordinatorManager {
     }
 
     fn start_incarnation(&mut self, id: (TopicId, PartitionIndex), context: &mut Context<Self>) {
-        let batch_bytes_max = self.image.topic_config(OFFSETS_TOPIC, self.config.node_id, &self.config.properties);
-        let batch_bytes_max = usize::try_from(batch_bytes_max.max_message_bytes).unwrap_or(0);
-        let config = group_config(&self.image, &self.config, group_log::record_bytes_max(batch_bytes_max));
+        let config = self.group_config();
         let codec = offsets_codec(&self.image, &self.config);
         let Some(child) = self.children.get_mut(&id) else { return };
         child.incarnation += 1;
@@ -164,6 +163,7 @@ impl CoordinatorManager {
             incarnation: child.incarnation,
             routes: self.routes.clone(),
             config,
+            image: self.image.clone(),
             log: GroupLog::new(child.key.clone(), self.routes.clone(), codec),
             loads: self.loads.clone(),
             entry: child.entry.clone(),
@@ -171,6 +171,12 @@ impl CoordinatorManager {
         };
         let addr = GroupCoordinator::start_in_arbiter(&self.arbiter, move |_| GroupCoordinator::new(start));
         child.addr = Some(addr);
+    }
+
+    fn group_config(&self) -> GroupConfig {
+        let batch_bytes_max = self.image.topic_config(OFFSETS_TOPIC, self.config.node_id, &self.config.properties);
+        let batch_bytes_max = usize::try_from(batch_bytes_max.max_message_bytes).unwrap_or(0);
+        group_config(&self.image, &self.config, group_log::record_bytes_max(batch_bytes_max))
     }
 
     fn publish(&self) {
@@ -198,6 +204,15 @@ impl CoordinatorManager {
         for child in self.children.values() {
             if let Some(addr) = &child.addr {
                 addr.do_send(TopicsDeleted(deleted.clone()));
+            }
+        }
+    }
+
+    fn tell_changes(&self) {
+        let config = self.group_config();
+        for child in self.children.values() {
+            if let Some(addr) = &child.addr {
+                addr.do_send(ImageChanged { image: self.image.clone(), config: config.clone() });
             }
         }
     }
@@ -236,7 +251,30 @@ fn group_config(image: &Image, config: &BrokerConfig, record_bytes_max: usize) -
         offsets_retention_ms: number("offsets.retention.minutes").saturating_mul(60_000),
         offsets_retention_check_interval_ms: number("offsets.retention.check.interval.ms"),
         record_bytes_max,
+        consumer: consumer_config(image, config, record_bytes_max),
     }
+}
+
+fn consumer_config(image: &Image, config: &BrokerConfig, record_bytes_max: usize) -> ConsumerGroupConfig {
+    let int = |name: &str| i32::try_from(config.number(image, name)).unwrap_or(i32::MAX);
+    let protocols = config.text(image, "group.coordinator.rebalance.protocols");
+    let assignors = config.text(image, "group.consumer.assignors");
+    ConsumerGroupConfig {
+        is_enabled: list(&protocols).any(|name| name == "consumer"),
+        session_timeout_ms: int("group.consumer.session.timeout.ms"),
+        heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms"),
+        assignment_interval_ms: int("group.consumer.assignment.interval.ms"),
+        members_max: usize::try_from(config.number(image, "group.consumer.max.size")).unwrap_or(usize::MAX),
+        // Names of Java classes mean nothing here.
+        assignors: list(&assignors).filter_map(Assignor::by_name).collect(),
+        migration_policy: MigrationPolicy::by_name(&config.text(image, "group.consumer.migration.policy"))
+            .unwrap_or(MigrationPolicy::Disabled),
+        record_bytes_max,
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
 }
 
 fn offsets_codec(image: &Image, config: &BrokerConfig) -> Codec {
@@ -259,11 +297,18 @@ impl Handler<ApplyDelta> for CoordinatorManager {
 
     fn handle(&mut self, apply: ApplyDelta, context: &mut Self::Context) {
         // Those who wait for replicas may be overtaken: an older image says nothing new.
+        let partition_count = self.image.partition_count();
         if apply.image.records_applied() > self.image.records_applied() {
             self.image = apply.image;
         }
+        let has_grown = self.image.partition_count() != partition_count;
         self.follow(context);
         self.tell_deletions(&apply.delta);
+        let Delta { topics_created, topics_deleted, configs_changed, .. } = &*apply.delta;
+        let is_news = !topics_created.is_empty() || !topics_deleted.is_empty() || !configs_changed.is_empty();
+        if has_grown || is_news {
+            self.tell_changes();
+        }
     }
 }
 

@@ -16,13 +16,17 @@ use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use capek_state::cluster::Image;
 use capek_state::group::{
-    CommitRequest, Coordinator, DeleteOffsetsRequest, DescribedGroup, Effects, FetchRequest, FetchedTopic, GroupConfig,
-    HeartbeatRequest, JoinAnswer, JoinRequest, LeaveRequest, ListFilter, ListedGroup, ReplyId, SyncAnswer, SyncRequest,
+    CommitRequest, ConsumerHeartbeat, Coordinator, DeleteOffsetsRequest, DescribedGroup, Effects, FetchRequest,
+    FetchedTopic, GroupConfig, HeartbeatRequest, JoinAnswer, JoinRequest, LeaveRequest, ListFilter, ListedGroup,
+    ReplyId, SyncAnswer, SyncRequest,
 };
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::TopicId;
+use capek_wire::messages::ConsumerGroupHeartbeatResponse;
+use capek_wire::messages::consumer_group_describe::DescribedGroup as DescribedConsumerGroup;
 use log::{error, warn};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -50,13 +54,32 @@ impl<Request, Answer> Message for Ask<Request, Answer> {
 /// Deletes a group that has no members. Answered when that is committed.
 pub struct DeleteGroup(pub Str);
 
-/// How does the group look? None: there is none.
+/// How does the group look, to those who know the classic protocol?
 pub struct DescribeGroup(pub Str);
+
+/// The answer to [`DescribeGroup`].
+pub enum Described {
+    Classic(DescribedGroup),
+    /// It is of the consumer protocol.
+    Consumer,
+    Missing,
+}
+
+/// How does the group look, to those who know the consumer protocol?
+pub struct DescribeConsumerGroup(pub Str);
 
 /// Topics of these names and ids are gone, and with them what was committed to them.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TopicsDeleted(pub Arc<Vec<(Arc<str>, TopicId)>>);
+
+/// Topics came, went or grew, or a configuration changed: this is how it is now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ImageChanged {
+    pub image: Arc<Image>,
+    pub config: GroupConfig,
+}
 
 /// Stop: the leadership, the topic or the broker goes.
 #[derive(Message)]
@@ -69,6 +92,7 @@ pub struct GroupCoordinatorStart {
     pub incarnation: Incarnation,
     pub routes: Arc<Routes>,
     pub config: GroupConfig,
+    pub image: Arc<Image>,
     pub log: GroupLog,
     /// Bounds how many shards of the broker load at a time.
     pub loads: Arc<Semaphore>,
@@ -81,6 +105,8 @@ pub struct GroupCoordinator {
     incarnation: Incarnation,
     routes: Arc<Routes>,
     config: GroupConfig,
+    /// As far as topics and configurations go.
+    image: Arc<Image>,
     loads: Arc<Semaphore>,
     /// None until the log is replayed.
     groups: Option<Coordinator>,
@@ -103,6 +129,7 @@ impl GroupCoordinator {
             incarnation: start.incarnation,
             routes: start.routes,
             config: start.config,
+            image: start.image,
             loads: start.loads,
             groups: None,
             log: start.log,
@@ -126,6 +153,8 @@ impl GroupCoordinator {
 
     fn begin(&mut self, mut groups: Coordinator, context: &mut Context<Self>) {
         let mut effects = Effects::default();
+        groups.set_image(&self.image);
+        groups.set_config(self.config.clone());
         groups.loaded(now_ms(), &mut effects);
         for deleted in self.deletions.drain(..) {
             groups.topics_deleted(&deleted.0, &mut effects);
@@ -341,7 +370,7 @@ impl Handler<Ask<FetchRequest, Vec<FetchedTopic>>> for GroupCoordinator {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<FetchRequest, Vec<FetchedTopic>>, _: &mut Self::Context) {
-        self.with_groups(ask.reply, |groups, _, _| Ok(groups.fetch_offsets(ask.request)));
+        self.with_groups(ask.reply, |groups, _, _| groups.fetch_offsets(ask.request));
     }
 }
 
@@ -364,11 +393,36 @@ impl Handler<Ask<DeleteGroup, ()>> for GroupCoordinator {
     }
 }
 
-impl Handler<Ask<DescribeGroup, Option<DescribedGroup>>> for GroupCoordinator {
+impl Handler<Ask<DescribeGroup, Described>> for GroupCoordinator {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<DescribeGroup, Option<DescribedGroup>>, _: &mut Self::Context) {
-        self.with_groups(ask.reply, |groups, _, _| Ok(groups.describe(&ask.request.0)));
+    fn handle(&mut self, ask: Ask<DescribeGroup, Described>, _: &mut Self::Context) {
+        let id = ask.request.0;
+        self.with_groups(ask.reply, |groups, _, _| {
+            Ok(match groups.describe(&id) {
+                Some(described) => Described::Classic(described),
+                None if groups.is_consumer_group(&id) => Described::Consumer,
+                None => Described::Missing,
+            })
+        });
+    }
+}
+
+impl Handler<Ask<ConsumerHeartbeat, ConsumerGroupHeartbeatResponse>> for GroupCoordinator {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<ConsumerHeartbeat, ConsumerGroupHeartbeatResponse>, _: &mut Self::Context) {
+        self.with_groups(ask.reply, |groups, now_ms, effects| {
+            Ok(groups.consumer_heartbeat(now_ms, &ask.request, effects))
+        });
+    }
+}
+
+impl Handler<Ask<DescribeConsumerGroup, DescribedConsumerGroup>> for GroupCoordinator {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<DescribeConsumerGroup, DescribedConsumerGroup>, _: &mut Self::Context) {
+        self.with_groups(ask.reply, |groups, _, _| Ok(groups.describe_consumer_group(&ask.request.0)));
     }
 }
 
@@ -377,6 +431,19 @@ impl Handler<Ask<ListFilter, Vec<ListedGroup>>> for GroupCoordinator {
 
     fn handle(&mut self, ask: Ask<ListFilter, Vec<ListedGroup>>, _: &mut Self::Context) {
         self.with_groups(ask.reply, |groups, _, _| Ok(groups.list(&ask.request)));
+    }
+}
+
+impl Handler<ImageChanged> for GroupCoordinator {
+    type Result = ();
+
+    fn handle(&mut self, changed: ImageChanged, _: &mut Self::Context) {
+        self.image = changed.image;
+        self.config = changed.config;
+        if let Some(groups) = &mut self.groups {
+            groups.set_image(&self.image);
+            groups.set_config(self.config.clone());
+        }
     }
 }
 

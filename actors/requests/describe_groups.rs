@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use capek_state::group::{DescribedGroup as State, DescribedMember};
+use capek_state::group::DescribedMember;
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::messages::describe_groups::{
@@ -11,7 +11,7 @@ use capek_wire::messages::describe_groups::{
 };
 
 use super::{RequestContext, authorized, coordinator};
-use crate::group_coordinator::DescribeGroup;
+use crate::group_coordinator::{DescribeGroup, Described};
 
 const MISSING_GROUP_VERSION_MIN: i16 = 6;
 
@@ -42,9 +42,9 @@ pub async fn answer(
     DescribeGroupsResponse { groups, ..Default::default() }
 }
 
-fn response(group_id: Str, described: Result<Option<State>, ErrorCode>, version: i16) -> DescribedGroup {
+fn response(group_id: Str, described: Result<Described, ErrorCode>, version: i16) -> DescribedGroup {
     match described {
-        Ok(Some(described)) => DescribedGroup {
+        Ok(Described::Classic(described)) => DescribedGroup {
             group_id,
             group_state: Str::from(described.state),
             protocol_type: described.protocol_type,
@@ -52,15 +52,22 @@ fn response(group_id: Str, described: Result<Option<State>, ErrorCode>, version:
             members: described.members.into_iter().map(member).collect(),
             ..Default::default()
         },
-        Ok(None) if version >= MISSING_GROUP_VERSION_MIN => DescribedGroup {
-            error_code: ErrorCode::GroupIdNotFound.code(),
-            error_message: Some(Str::from(format!("Group {group_id} not found."))),
-            group_state: Str::from("Dead"),
-            group_id,
-            ..Default::default()
-        },
-        Ok(None) => DescribedGroup { group_state: Str::from("Dead"), group_id, ..Default::default() },
+        Ok(_) if version < MISSING_GROUP_VERSION_MIN => {
+            DescribedGroup { group_state: Str::from("Dead"), group_id, ..Default::default() }
+        }
+        Ok(Described::Consumer) => missing(format!("Group {group_id} is not a classic group."), group_id),
+        Ok(Described::Missing) => missing(format!("Group {group_id} not found."), group_id),
         Err(error) => DescribedGroup { error_code: error.code(), group_id, ..Default::default() },
+    }
+}
+
+fn missing(message: String, group_id: Str) -> DescribedGroup {
+    DescribedGroup {
+        error_code: ErrorCode::GroupIdNotFound.code(),
+        error_message: Some(Str::from(message)),
+        group_state: Str::from("Dead"),
+        group_id,
+        ..Default::default()
     }
 }
 

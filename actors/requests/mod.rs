@@ -34,6 +34,8 @@ mod authorized;
 mod broker_loggers;
 mod change;
 mod config_resource;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod coordinator;
 mod create_partitions;
 mod create_topics;
@@ -171,6 +173,8 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::IncrementalAlterConfigs => call.serve(reader, incremental_alter_configs::answer),
         ApiKey::OffsetDelete => call.serve(reader, offset_delete::answer),
         ApiKey::DescribeCluster => call.answer(reader, describe_cluster::answer),
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::start(call, reader),
+        ApiKey::ConsumerGroupDescribe => call.serve(reader, consumer_group_describe::answer),
         ApiKey::AlterPartitionReassignments => call.serve(reader, alter_partition_reassignments::answer),
         ApiKey::AlterReplicaLogDirs => call.answer(reader, alter_replica_log_dirs::answer),
         ApiKey::DescribeClientQuotas => call.answer(reader, describe_client_quotas::answer),

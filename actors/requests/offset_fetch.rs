@@ -27,7 +27,7 @@ pub async fn answer(context: Rc<RequestContext>, request: OffsetFetchRequest, ve
         return answer_many(&context, request.groups, version).await;
     }
     let asked = request.topics.map(|topics| topics.into_iter().map(fetch_topic).collect::<Vec<_>>());
-    let fetch = FetchRequest { group: request.group_id.clone(), topics: asked.clone() };
+    let fetch = FetchRequest { group: request.group_id.clone(), topics: asked.clone(), ..FetchRequest::default() };
     match coordinator::ask(&context, &request.group_id, fetch).await {
         Ok(fetched) => OffsetFetchResponse { topics: fetched.into_iter().map(topic).collect(), ..Default::default() },
         Err(error) if version >= TOP_LEVEL_ERROR_VERSION_MIN => {
@@ -91,7 +91,8 @@ async fn answer_many(
         let image = context.broker.image.load();
         let mut unknown = Vec::new();
         let topics = group.topics.map(|topics| resolve(&image, topics, version, &mut unknown));
-        let fetch = FetchRequest { group: group.group_id.clone(), topics };
+        let (member_id, member_epoch) = (group.member_id, group.member_epoch);
+        let fetch = FetchRequest { group: group.group_id.clone(), member_id, member_epoch, topics };
         let fetched = shard.map(|shard| coordinator::send(&shard, fetch));
         asked.push(Asked { group_id: group.group_id, fetched, unknown });
     }

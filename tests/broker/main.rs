@@ -12,6 +12,7 @@ mod admin;
 mod clients;
 mod compaction;
 mod configs;
+mod consumer_groups;
 mod coordinators;
 mod crash;
 mod disk;

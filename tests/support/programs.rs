@@ -173,6 +173,18 @@ impl Background {
         }
     }
 
+    /// None when there was none in time. A program that has ended is a failure.
+    pub fn line_within(&mut self, within: Duration) -> Option<String> {
+        match self.lines.recv_timeout(within) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                let problem = self.give_up("it has ended");
+                panic!("{problem}")
+            }
+        }
+    }
+
     fn give_up(&mut self, problem: &str) -> String {
         let _ = self.child.kill();
         format!("{problem}\n{}", self.errors())

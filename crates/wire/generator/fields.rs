@@ -48,6 +48,9 @@ impl Field {
         match (is_empty_by_default, self.nullable.is_some()) {
             (true, true) => format!("self.{name}.as_ref().is_none_or(|value| !value.is_empty())"),
             (true, false) => format!("!self.{name}.is_empty()"),
+            (false, true) if matches!(self.kind, Kind::Struct(_)) => {
+                format!("self.{name}.as_ref() != Some(&{})", self.default_value())
+            }
             (false, _) if self.kind == Kind::Bool && self.default.as_deref() == Some("true") => format!("!self.{name}"),
             (false, _) if self.kind == Kind::Bool => format!("self.{name}"),
             (false, _) => format!("self.{name} != {}", self.default_value()),
@@ -85,7 +88,10 @@ impl Field {
         match &self.kind {
             Kind::Str => format!("r.{prefix}str(flexible)?"),
             Kind::Bytes | Kind::Records => format!("r.{prefix}bytes(flexible)?"),
-            Kind::Struct(name) if nullable => format!("r.get_nullable_struct(|r| {name}::decode(r, version))?"),
+            Kind::Struct(name) if nullable => {
+                let tagged = if self.tag.is_some() { "tagged_" } else { "" };
+                format!("r.get_nullable_{tagged}struct(|r| {name}::decode(r, version))?")
+            }
             _ => format!("{}?", self.decode_element()),
         }
     }
@@ -140,7 +146,8 @@ impl Field {
             Kind::Bytes => format!("w.{prefix}bytes({value}, flexible)?;"),
             Kind::Records => format!("w.{prefix}chunk({value}, flexible)?;"),
             Kind::Struct(_) if nullable => {
-                format!("w.put_nullable_struct({value}, |w, value| value.encode(w, version))?;")
+                let tagged = if self.tag.is_some() { "tagged_" } else { "" };
+                format!("w.put_nullable_{tagged}struct({value}, |w, value| value.encode(w, version))?;")
             }
             Kind::Struct(_) => format!("self.{}.encode(w, version)?;", self.name),
             kind => format!("w.put_{}(self.{});", primitive(kind), self.name),

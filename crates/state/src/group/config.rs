@@ -1,5 +1,7 @@
 //! What the broker's configuration says of groups, as numbers.
 
+use super::consumer::ConsumerGroupConfig;
+
 /// See `config/broker/groups.rs` for the names and what they mean.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupConfig {
@@ -19,6 +21,8 @@ pub struct GroupConfig {
     pub offsets_retention_check_interval_ms: i64,
     /// The largest record that the log of the group takes: what is larger is refused before it changes anything.
     pub record_bytes_max: usize,
+    /// `group.consumer.*`
+    pub consumer: ConsumerGroupConfig,
 }
 
 impl Default for GroupConfig {
@@ -33,6 +37,7 @@ impl Default for GroupConfig {
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 600_000,
             record_bytes_max: 1 << 20,
+            consumer: ConsumerGroupConfig::default(),
         }
     }
 }

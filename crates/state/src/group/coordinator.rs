@@ -1,11 +1,13 @@
 //! The shard: all groups of one partition of `__consumer_offsets`, and when something is due in them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 
 use super::classic::{ClassicGroup, ClassicState};
+use super::consumer::{ConsumerGroup, ImageTopics};
 use super::{
     Cx, Effects, GroupConfig, GroupMetadata, HeartbeatRequest, JoinAnswer, JoinRequest, LeaveRequest, Offsets, Record,
     ReplyId, SyncAnswer, SyncRequest,
@@ -24,17 +26,22 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GroupKind {
     Classic(ClassicGroup),
+    Consumer(ConsumerGroup),
 }
 
 impl Group {
     fn classic(id: Str, now_ms: i64) -> Group {
-        let kind = GroupKind::Classic(ClassicGroup::new(id, now_ms));
+        Group::of_kind(GroupKind::Classic(ClassicGroup::new(id, now_ms)))
+    }
+
+    pub(super) fn of_kind(kind: GroupKind) -> Group {
         Group { kind, offsets: Offsets::default(), scheduled_ms: None }
     }
 
     fn next_deadline_ms(&self) -> Option<i64> {
         match &self.kind {
             GroupKind::Classic(group) => group.next_deadline_ms(),
+            GroupKind::Consumer(group) => group.next_deadline(),
         }
     }
 }
@@ -44,6 +51,8 @@ impl Group {
 pub struct Coordinator {
     pub(super) config: GroupConfig,
     pub(super) groups: BTreeMap<Str, Group>,
+    /// What the consumer protocol assigns.
+    pub(super) topics: ImageTopics,
     deadlines: BTreeSet<(i64, Str)>,
     /// None until the log is replayed.
     pub(super) expiry_due_ms: Option<i64>,
@@ -56,6 +65,7 @@ impl Coordinator {
         Coordinator {
             config,
             groups: BTreeMap::new(),
+            topics: ImageTopics::default(),
             deadlines: BTreeSet::new(),
             expiry_due_ms: None,
             expiry_after: None,
@@ -93,13 +103,29 @@ impl Coordinator {
                 }
             },
             Record::GroupMetadata { group, value: Some(value) } => self.replay_group(group, value),
-            Record::GroupMetadata { group, value: None } => self.remove(group),
+            Record::GroupMetadata { group, value: None } => {
+                if let Some(Group { kind: GroupKind::Classic(_), .. }) = self.groups.get(group) {
+                    self.remove_kind(group);
+                }
+            }
+            Record::Consumer(record) => self.replay_consumer(record),
         }
+    }
+
+    /// The group is gone, but not what it has committed: that has records of its own.
+    pub(super) fn remove_kind(&mut self, id: &Str) {
+        let Some(group) = self.groups.get_mut(id) else { return };
+        if group.offsets.is_empty() {
+            return self.remove(id);
+        }
+        group.kind = GroupKind::Classic(ClassicGroup::new(id.detached(), 0));
+        self.schedule(id.clone(), None);
     }
 
     fn replay_group(&mut self, id: &Str, value: &GroupMetadata) {
         match self.groups.get_mut(id) {
             Some(Group { kind: GroupKind::Classic(group), .. }) => group.replay(value),
+            Some(group) => group.kind = GroupKind::Classic(ClassicGroup::from_record(id.detached(), value)),
             None => {
                 let id = id.detached();
                 let kind = GroupKind::Classic(ClassicGroup::from_record(id.clone(), value));
@@ -115,6 +141,7 @@ impl Coordinator {
         for id in ids {
             self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
                 GroupKind::Classic(group) => group.loaded(cx),
+                GroupKind::Consumer(group) => group.restart_timers(&cx.consumer()),
             });
         }
     }
@@ -133,6 +160,12 @@ impl Coordinator {
             }
             self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
                 GroupKind::Classic(group) => group.tick(cx),
+                GroupKind::Consumer(consumers) => {
+                    let epoch = consumers.epoch();
+                    let records = consumers.tick(&cx.consumer());
+                    cx.write_consumer(records);
+                    group.downgrade_if_left_to_classic_members(epoch, cx);
+                }
             });
             self.forget_if_unused(&id);
         }
@@ -150,7 +183,12 @@ impl Coordinator {
         work: impl FnOnce(&mut Group, &mut Cx<'_>) -> T,
     ) -> Option<T> {
         let group = self.groups.get_mut(id)?;
-        let done = work(group, &mut Cx { now_ms, config: &self.config, effects });
+        let consumer = match &group.kind {
+            GroupKind::Classic(_) => Cow::Borrowed(&self.config.consumer),
+            GroupKind::Consumer(_) => self.topics.configured(id, &self.config.consumer),
+        };
+        let cx = &mut Cx { now_ms, config: &self.config, consumer: &consumer, topics: &self.topics, effects };
+        let done = work(group, cx);
         let deadline_ms = group.next_deadline_ms();
         if group.scheduled_ms != deadline_ms {
             let id = self.groups.get_key_value(id).map(|(id, _)| id.clone()).unwrap_or_default();
@@ -159,7 +197,7 @@ impl Coordinator {
         Some(done)
     }
 
-    fn schedule(&mut self, id: Str, deadline_ms: Option<i64>) {
+    pub(super) fn schedule(&mut self, id: Str, deadline_ms: Option<i64>) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         if let Some(before_ms) = std::mem::replace(&mut group.scheduled_ms, deadline_ms) {
             self.deadlines.remove(&(before_ms, id.clone()));
@@ -181,6 +219,7 @@ impl Coordinator {
             return effects.joins.push(refused(ErrorCode::InvalidSessionTimeout, request.member_id));
         }
         let id = request.group.clone();
+        self.delete_if_empty_consumer_group(&id, effects);
         if !self.groups.contains_key(&id) {
             if !request.member_id.is_empty() {
                 return effects.joins.push(refused(ErrorCode::UnknownMemberId, request.member_id));
@@ -189,6 +228,11 @@ impl Coordinator {
         }
         self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
             GroupKind::Classic(group) => group.join(request, reply, cx),
+            GroupKind::Consumer(group) => {
+                let outcome = group.classic_join(request, &cx.consumer());
+                cx.write_consumer(outcome.records);
+                cx.answer_join(reply, outcome.response);
+            }
         });
         self.forget_if_unused(&id);
     }
@@ -201,6 +245,10 @@ impl Coordinator {
         let id = request.group.clone();
         let found = self.with_group(&id, now_ms, effects, |group, cx| match &mut group.kind {
             GroupKind::Classic(group) => group.sync(request, reply, cx),
+            GroupKind::Consumer(group) => {
+                let answer = group.classic_sync(&request, &cx.consumer());
+                cx.answer_sync(reply, answer);
+            }
         });
         if found.is_none() {
             effects.syncs.push((reply, SyncAnswer::refused(ErrorCode::UnknownMemberId)));
@@ -215,6 +263,15 @@ impl Coordinator {
         match self.groups.get_mut(&request.group).map(|group| &mut group.kind) {
             // What was due earlier is looked at then, and put off.
             Some(GroupKind::Classic(group)) => group.heartbeat(request, now_ms),
+            // Its timers may become due earlier than they were.
+            Some(GroupKind::Consumer(_)) => {
+                let beat = |group: &mut Group, cx: &mut Cx<'_>| match &mut group.kind {
+                    GroupKind::Consumer(group) => group.classic_heartbeat(request, &cx.consumer()),
+                    GroupKind::Classic(_) => ErrorCode::UnknownMemberId,
+                };
+                let beaten = self.with_group(&request.group, now_ms, &mut Effects::default(), beat);
+                beaten.unwrap_or(ErrorCode::UnknownMemberId)
+            }
             None => ErrorCode::UnknownMemberId,
         }
     }
@@ -231,6 +288,13 @@ impl Coordinator {
         }
         let left = self.with_group(&request.group, now_ms, effects, |group, cx| match &mut group.kind {
             GroupKind::Classic(group) => group.leave(&request.members, cx),
+            GroupKind::Consumer(consumers) => {
+                let (epoch, mut records) = (consumers.epoch(), Vec::new());
+                let errors = consumers.classic_leave(&request.members, &cx.consumer(), &mut records);
+                cx.write_consumer(records);
+                group.downgrade_if_left_to_classic_members(epoch, cx);
+                errors
+            }
         });
         self.forget_if_unused(&request.group);
         Ok(left.unwrap_or_else(|| vec![ErrorCode::UnknownMemberId; request.members.len()]))
@@ -241,14 +305,26 @@ impl Coordinator {
         let Some(found) = self.groups.get(group) else { return ErrorCode::GroupIdNotFound };
         match &found.kind {
             GroupKind::Classic(classic) if classic.state() == ClassicState::Empty => {}
-            GroupKind::Classic(_) => return ErrorCode::NonEmptyGroup,
+            GroupKind::Consumer(group) if group.is_empty() => {}
+            GroupKind::Classic(_) | GroupKind::Consumer(_) => return ErrorCode::NonEmptyGroup,
         }
         let offsets = found.offsets.iter().map(|(topic, partition, _)| (topic.clone(), partition));
         for (topic, partition) in offsets.collect::<Vec<_>>() {
             self.write(Record::OffsetCommit { group: group.clone(), topic, partition, value: None }, effects);
         }
-        self.write(Record::GroupMetadata { group: group.clone(), value: None }, effects);
+        self.delete_kind(group, effects);
         ErrorCode::None
+    }
+
+    /// Says in the log that the group is no more.
+    pub(super) fn delete_kind(&mut self, id: &Str, effects: &mut Effects) {
+        let records = match self.groups.get(id).map(|group| &group.kind) {
+            Some(GroupKind::Consumer(group)) => group.delete().into_iter().map(Record::Consumer).collect(),
+            Some(GroupKind::Classic(_)) | None => vec![Record::GroupMetadata { group: id.clone(), value: None }],
+        };
+        for record in records {
+            self.write(record, effects);
+        }
     }
 
     pub(super) fn write(&mut self, record: Record, effects: &mut Effects) {
@@ -265,6 +341,8 @@ impl Coordinator {
     fn forget_if_unused(&mut self, id: &Str) {
         let is_unused = self.groups.get(id).is_some_and(|group| match &group.kind {
             GroupKind::Classic(classic) => classic.is_unused() && group.offsets.is_empty(),
+            // Records have made it, and only records end it.
+            GroupKind::Consumer(_) => false,
         });
         if is_unused {
             self.remove(id);

@@ -47,6 +47,7 @@ impl Coordinator {
     pub fn describe(&self, group: &str) -> Option<DescribedGroup> {
         match &self.groups.get(group)?.kind {
             GroupKind::Classic(group) => Some(group.describe()),
+            GroupKind::Consumer(_) => None,
         }
     }
 
@@ -61,6 +62,12 @@ impl Coordinator {
                 protocol_type: classic.protocol_type().cloned().unwrap_or_default(),
                 state: classic.state().name(),
                 kind: "classic",
+            },
+            GroupKind::Consumer(consumers) => ListedGroup {
+                group: id.clone(),
+                protocol_type: Str::from_static("consumer"),
+                state: consumers.state().name(),
+                kind: "consumer",
             },
         });
         listed.filter(|group| is_wanted(&filter.states, group.state) && is_wanted(&filter.kinds, group.kind)).collect()

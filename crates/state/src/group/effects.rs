@@ -3,6 +3,7 @@
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 
+use super::consumer::{ConsumerGroupConfig, ConsumerRecord, Context, ImageTopics};
 use super::{GroupConfig, JoinAnswer, Record, ReplyId, SyncAnswer};
 
 /// To be carried out: first the records are written, as one; when they are committed the answers are given.
@@ -17,10 +18,22 @@ pub struct Effects {
 pub struct Cx<'a> {
     pub now_ms: i64,
     pub config: &'a GroupConfig,
+    /// What is configured for this group, if it is of the consumer protocol.
+    pub consumer: &'a ConsumerGroupConfig,
+    pub topics: &'a ImageTopics,
     pub effects: &'a mut Effects,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    /// What a consumer group looks at.
+    pub fn consumer(&self) -> Context<'a> {
+        Context { now_ms: self.now_ms, config: self.consumer, topics: self.topics }
+    }
+
+    pub fn write_consumer(&mut self, records: Vec<ConsumerRecord>) {
+        self.effects.records.extend(records.into_iter().map(Record::Consumer));
+    }
+
     pub fn answer_join(&mut self, reply: ReplyId, answer: JoinAnswer) {
         self.effects.joins.push((reply, answer));
     }

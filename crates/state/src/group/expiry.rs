@@ -32,11 +32,12 @@ impl Coordinator {
             let expired = expired_offsets(group, self.config.offsets_retention_ms, now_ms);
             let is_empty = match &group.kind {
                 GroupKind::Classic(classic) => classic.state() == ClassicState::Empty && !classic.has_pending_members(),
+                GroupKind::Consumer(group) => group.is_empty(),
             };
             let has_nothing_left = is_empty && expired.len() == count;
             self.forget(&id, expired, effects);
             if has_nothing_left {
-                self.write(Record::GroupMetadata { group: id.clone(), value: None }, effects);
+                self.delete_kind(&id, effects);
             }
             looked_at += 1 + count;
             self.expiry_after = Some(id);
@@ -69,8 +70,15 @@ impl Coordinator {
 }
 
 fn expired_offsets(group: &Group, retention_ms: i64, now_ms: i64) -> Vec<(Str, PartitionIndex)> {
-    let GroupKind::Classic(classic) = &group.kind;
-    let is_expired = |committed: &CommittedOffset| match classic.offset_unused_since_ms(committed) {
+    let unused_since_ms = |committed: &CommittedOffset| match &group.kind {
+        GroupKind::Classic(classic) => classic.offset_unused_since_ms(committed),
+        GroupKind::Consumer(_) => Some(committed.commit_timestamp_ms),
+    };
+    let is_subscribed_to = |topic: &str| match &group.kind {
+        GroupKind::Classic(classic) => classic.is_subscribed_to(topic),
+        GroupKind::Consumer(consumers) => consumers.is_subscribed_to(topic),
+    };
+    let is_expired = |committed: &CommittedOffset| match unused_since_ms(committed) {
         None => false,
         Some(unused_since_ms) => match committed.expire_timestamp_ms {
             Some(expire_timestamp_ms) => now_ms >= expire_timestamp_ms,
@@ -78,6 +86,6 @@ fn expired_offsets(group: &Group, retention_ms: i64, now_ms: i64) -> Vec<(Str, P
         },
     };
     let expired =
-        group.offsets.iter().filter(|(topic, _, committed)| !classic.is_subscribed_to(topic) && is_expired(committed));
+        group.offsets.iter().filter(|(topic, _, committed)| !is_subscribed_to(topic) && is_expired(committed));
     expired.map(|(topic, partition, _)| (topic.clone(), partition)).collect()
 }

@@ -9,11 +9,14 @@
 //! * A write that fails spoils the whole shard: it is thrown away and loaded from the log again.
 //! * Time is an argument, and timers are data: [`Coordinator::next_deadline_ms`] and [`Coordinator::tick`].
 //!
-//! `record` has the bytes, `classic/` the group of the classic protocol, `offsets` what is committed, `expiry` what is
-//! forgotten, `describe` what others are shown.
+//! `record` has the bytes, `classic/` the group of the classic protocol, `consumer/` that of the consumer protocol,
+//! `consumer_requests` what is asked of it, `offsets` what is committed, `expiry` what is forgotten, `describe` what others
+//! are shown.
 
 mod classic;
 mod config;
+pub mod consumer;
+mod consumer_requests;
 mod coordinator;
 mod describe;
 mod effects;
@@ -26,9 +29,10 @@ use capek_wire::ids::{PartitionIndex, Uuid};
 pub use crate::partition::ReplyId;
 pub use classic::{
     ClassicGroup, ClassicState, HeartbeatRequest, JoinAnswer, JoinRequest, JoinedMember, LeaveRequest, LeavingMember,
-    Protocol, SyncAnswer, SyncRequest,
+    Protocol, SyncAnswer, SyncRequest, UpgradingMember,
 };
 pub use config::GroupConfig;
+pub use consumer_requests::ConsumerHeartbeat;
 pub use coordinator::{Coordinator, Group, GroupKind};
 pub use describe::{DescribedGroup, DescribedMember, ListFilter, ListedGroup};
 pub use effects::{Cx, Effects};

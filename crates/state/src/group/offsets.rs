@@ -7,6 +7,7 @@ use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{Offset, PartitionIndex, TopicId};
 
 use super::classic::ClassicState;
+use super::consumer::{Committer, Topics};
 use super::{CommittedOffset, Coordinator, Effects, GroupKind, Record};
 
 /// What a group has committed. It holds nothing of the frames that brought it.
@@ -85,11 +86,22 @@ pub struct OffsetToCommit {
 }
 
 /// What has a group committed?
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FetchRequest {
     pub group: Str,
+    /// None: not a member.
+    pub member_id: Option<Str>,
+    /// Below zero: not a member.
+    pub member_epoch: i32,
     /// None: all of it.
     pub topics: Option<Vec<FetchTopic>>,
+}
+
+impl Default for FetchRequest {
+    /// Of whoever does not say who it is.
+    fn default() -> FetchRequest {
+        FetchRequest { group: Str::default(), member_id: None, member_epoch: -1, topics: None }
+    }
 }
 
 /// Partitions of one topic; the id is zero where the client does not say it.
@@ -165,15 +177,33 @@ impl Coordinator {
                     group.commit_received(&request.member_id, now_ms);
                 }
             }
+            GroupKind::Consumer(group) => {
+                let committer = Committer {
+                    member_id: &request.member_id,
+                    member_epoch: request.generation,
+                    instance_id: request.instance_id.as_deref(),
+                    is_transactional: false,
+                    knows_member_epochs: request.knows_missing_groups,
+                };
+                let topic_id = |name: &Str| Some(self.topics.topic(name)?.id);
+                let partitions =
+                    request.offsets.iter().map(|offset| Some((topic_id(&offset.topic)?, offset.partition)));
+                group.check_commit(committer, partitions).map_err(|refusal| refusal.code)?;
+            }
         }
         Ok(())
     }
 
-    /// In the order of the request; all of it by topic and partition.
-    pub fn fetch_offsets(&self, request: FetchRequest) -> Vec<FetchedTopic> {
-        let offsets = self.groups.get(&request.group).map(|group| &group.offsets);
+    /// In the order of the request; all of it by topic and partition. Members of the consumer protocol must know their epoch.
+    pub fn fetch_offsets(&self, request: FetchRequest) -> Result<Vec<FetchedTopic>, ErrorCode> {
+        let group = self.groups.get(&request.group);
+        if let Some(GroupKind::Consumer(group)) = group.map(|group| &group.kind) {
+            let refused = group.check_fetch(request.member_id.as_ref(), request.member_epoch);
+            refused.map_err(|refusal| refusal.code)?;
+        }
+        let offsets = group.map(|group| &group.offsets);
         let Some(topics) = request.topics else {
-            return offsets.map(fetch_all).unwrap_or_default();
+            return Ok(offsets.map(fetch_all).unwrap_or_default());
         };
         let fetch_topic = |asked: FetchTopic| {
             let of_topic = offsets.and_then(|offsets| offsets.topic(&asked.topic));
@@ -187,7 +217,7 @@ impl Coordinator {
             };
             FetchedTopic { partitions: asked.partitions.iter().copied().map(fetch).collect(), topic: asked.topic }
         };
-        topics.into_iter().map(fetch_topic).collect()
+        Ok(topics.into_iter().map(fetch_topic).collect())
     }
 
     /// For each offset its own error, in the order of the request; or one for all.
@@ -202,12 +232,14 @@ impl Coordinator {
         let group = self.groups.get(&request.group).ok_or(ErrorCode::GroupIdNotFound)?;
         match &group.kind {
             GroupKind::Classic(group) => group.check_offset_delete()?,
+            GroupKind::Consumer(_) => {}
         }
         let mut errors = Vec::with_capacity(request.offsets.len());
         let mut deleted = Vec::new();
         for (topic, partition) in request.offsets {
             let is_subscribed = match &group.kind {
                 GroupKind::Classic(group) => group.is_subscribed_to(&topic),
+                GroupKind::Consumer(group) => group.is_subscribed_to(&topic),
             };
             if is_subscribed {
                 errors.push(ErrorCode::GroupSubscribedToTopic);

@@ -7,6 +7,7 @@
 //! key version   key                           value, and the version that is written
 //! 0, 1          group, topic, partition i32   OffsetCommitValue 4; 1 when the client chose how long it is kept
 //! 2             group                         GroupMetadataValue 3
+//! 3 to 8, 16    see `consumer/record.rs`
 //! ```
 //!
 //! Every older version is read. A key of a version that is not in the table is of a kind that this broker does not keep:
@@ -17,6 +18,8 @@ use capek_wire::codec::{DecodeError, EncodeError, Message, Reader, Str, Writer};
 use capek_wire::ids::{Offset, PartitionIndex, TopicId, Uuid};
 use capek_wire::messages::group_metadata_value::MemberMetadata;
 use capek_wire::messages::{GroupMetadataValue, OffsetCommitValue};
+
+use super::consumer::{self, ConsumerRecord};
 
 const LEGACY_OFFSET_COMMIT: i16 = 0;
 const OFFSET_COMMIT: i16 = 1;
@@ -35,6 +38,7 @@ const NO_TIMESTAMP: i64 = -1;
 pub enum Record {
     OffsetCommit { group: Str, topic: Str, partition: PartitionIndex, value: Option<CommittedOffset> },
     GroupMetadata { group: Str, value: Option<GroupMetadata> },
+    Consumer(ConsumerRecord),
 }
 
 /// Where a group goes on in a partition.
@@ -80,15 +84,17 @@ pub struct GroupMember {
 
 /// A record that nobody can read: which part of it, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the {part} of a group record cannot be read: {error}")]
-pub struct RecordError {
-    pub part: &'static str,
-    pub error: DecodeError,
+pub enum RecordError {
+    #[error("the {part} of a group record cannot be read: {error}")]
+    Broken { part: &'static str, error: DecodeError },
+    #[error(transparent)]
+    Consumer(#[from] consumer::RecordError),
 }
 
 impl Record {
     /// Reads a record; None for a kind that this broker does not keep.
     pub fn decode(key: Bytes, value: Option<Bytes>) -> Result<Option<Record>, RecordError> {
+        let whole_key = key.clone();
         let mut key = Reader::new(key);
         let version = key.get_i16().map_err(broken("key's version"))?;
         let record = match version {
@@ -105,6 +111,7 @@ impl Record {
                 let value = value.map(decode_group).transpose().map_err(broken("value of a group"))?;
                 Record::GroupMetadata { group, value }
             }
+            _ if ConsumerRecord::is_key_number(version) => Record::Consumer(ConsumerRecord::decode(whole_key, value)?),
             _ => return Ok(None),
         };
         Ok(Some(record))
@@ -126,6 +133,7 @@ impl Record {
                 key.put_str(group, false)?;
                 value.as_ref().map(encode_group).transpose()?
             }
+            Record::Consumer(record) => return record.encode(),
         };
         Ok((key.into_bytes(), value))
     }
@@ -134,6 +142,7 @@ impl Record {
     pub fn group(&self) -> &Str {
         match self {
             Record::OffsetCommit { group, .. } | Record::GroupMetadata { group, .. } => group,
+            Record::Consumer(record) => &record.group_id,
         }
     }
 }
@@ -155,7 +164,7 @@ impl GroupMetadata {
 }
 
 fn broken(part: &'static str) -> impl Fn(DecodeError) -> RecordError {
-    move |error| RecordError { part, error }
+    move |error| RecordError::Broken { part, error }
 }
 
 /// The version, and the message in it; bytes behind it are somebody's future and passed over.

@@ -223,7 +223,10 @@ impl Shard {
     /// What is committed to "orders", by partition.
     pub fn committed(&self, partition: i32) -> Option<CommittedOffset> {
         let topics = vec![FetchTopic { topic: text("orders"), topic_id: Uuid::ZERO, partitions: vec![partition] }];
-        let fetched = self.coordinator.fetch_offsets(FetchRequest { group: text(GROUP), topics: Some(topics) });
+        let fetched = self
+            .coordinator
+            .fetch_offsets(FetchRequest { group: text(GROUP), topics: Some(topics), ..Default::default() })
+            .expect("nobody is asked who he is");
         fetched[0].partitions[0].1.clone()
     }
 
@@ -232,7 +235,9 @@ impl Shard {
     }
 
     pub fn generation(&self) -> i32 {
-        let GroupKind::Classic(group) = &self.coordinator.group(GROUP).expect("it is there").kind;
+        let GroupKind::Classic(group) = &self.coordinator.group(GROUP).expect("it is there").kind else {
+            panic!("it is of the other protocol");
+        };
         group.generation()
     }
 

@@ -398,8 +398,9 @@ impl World {
 
     fn check_log(&self) {
         let Some(coordinator) = &self.coordinator else { return };
-        let all =
-            |coordinator: &Coordinator| coordinator.fetch_offsets(FetchRequest { group: text(GROUP), topics: None });
+        let all = |coordinator: &Coordinator| {
+            coordinator.fetch_offsets(FetchRequest { group: text(GROUP), ..Default::default() })
+        };
         assert_eq!(all(&replayed(&self.log)), all(coordinator), "the log and the shard differ");
     }
 
@@ -429,8 +430,8 @@ fn replayed(log: &[Record]) -> Coordinator {
 }
 
 fn positions(coordinator: &Coordinator) -> Vec<(i32, i64)> {
-    let fetched = coordinator.fetch_offsets(FetchRequest { group: text(GROUP), topics: None });
-    let partitions = fetched.into_iter().flat_map(|topic| topic.partitions);
+    let fetched = coordinator.fetch_offsets(FetchRequest { group: text(GROUP), ..Default::default() });
+    let partitions = fetched.expect("nobody is asked who he is").into_iter().flat_map(|topic| topic.partitions);
     partitions.filter_map(|(partition, committed)| Some((partition, committed?.offset))).collect()
 }
 

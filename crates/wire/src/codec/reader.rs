@@ -242,6 +242,14 @@ impl Reader {
         if self.get_i8()? < 0 { Ok(None) } else { read(self).map(Some) }
     }
 
+    /// A struct in a tagged field, or null: a number says which, 0 for null.
+    pub fn get_nullable_tagged_struct<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.get_uvarint()? == 0 { Ok(None) } else { read(self).map(Some) }
+    }
+
     /// The tagged fields of a struct. `known` reads the field with a tag, or says `false` to have it skipped.
     pub fn get_tags(
         &mut self,

@@ -253,6 +253,16 @@ impl Writer {
         self.put_i8(1);
         write(self, value)
     }
+
+    /// A struct in a tagged field, or null: a number says which, 0 for null.
+    pub fn put_nullable_tagged_struct<T>(
+        &mut self,
+        value: Option<&T>,
+        write: impl FnOnce(&mut Writer, &T) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.put_uvarint(u32::from(value.is_some()));
+        value.map_or(Ok(()), |value| write(self, value))
+    }
 }
 
 /// Gathers the tagged fields of a struct: their count and their sizes stand before them.

@@ -29,6 +29,7 @@ mod member;
 mod rebalance;
 mod session;
 mod sync;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,7 @@ pub use self::join::{JoinAnswer, JoinRequest, JoinedMember};
 pub use self::member::Protocol;
 pub use self::session::{HeartbeatRequest, LeaveRequest, LeavingMember};
 pub use self::sync::{SyncAnswer, SyncRequest};
+pub use self::upgrade::UpgradingMember;
 
 /// The protocol type of consumers: only their subscriptions are looked into.
 const CONSUMER_PROTOCOL_TYPE: &str = "consumer";

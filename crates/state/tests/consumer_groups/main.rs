@@ -1,0 +1,15 @@
+//! The consumer protocol as promises, each held against the plain group that keeps it.
+
+mod assignors;
+mod deltas;
+mod fencing;
+mod leaving;
+mod migration;
+mod offsets;
+mod reconciliation;
+mod records;
+mod regexes;
+mod shard;
+mod simulation;
+mod static_members;
+mod world;
