@@ -10,6 +10,8 @@ use crate::support::tools::{Tools, rows};
 const TOPIC: &str = "scenario";
 const GROUP: &str = "readers";
 const SETTINGS: [&str; 2] = ["group.initial.rebalance.delay.ms=0", "num.partitions=3"];
+const CONSUMER_PROTOCOL: [&str; 3] =
+    ["num.partitions=3", "group.consumer.min.heartbeat.interval.ms=300", "group.consumer.heartbeat.interval.ms=300"];
 
 #[test]
 fn librdkafka_resumes_after_joins_leaves_and_a_kill() {
@@ -65,8 +67,27 @@ fn java_3_9_resumes_after_joins_leaves_and_a_kill() {
     check_scenario(|broker| java_3_9("GroupClient", &[&broker.kafka()]));
 }
 
+/// The protocol of KIP-848: the broker assigns, and says how often it wants to hear of a member.
+#[test]
+fn librdkafka_of_the_consumer_protocol_resumes_after_joins_leaves_and_a_kill() {
+    check_scenario_with(&CONSUMER_PROTOCOL, |broker| {
+        python("confluent_group.py", &[&broker.kafka(), "group.protocol=consumer"])
+    });
+}
+
+#[test]
+fn java_4_3_of_the_consumer_protocol_resumes_after_joins_leaves_and_a_kill() {
+    check_scenario_with(&CONSUMER_PROTOCOL, |broker| {
+        java("GroupClient", &[&broker.kafka(), "group.protocol=consumer"])
+    });
+}
+
 fn check_scenario(command: impl FnOnce(&Broker) -> Command) {
-    let mut broker = Broker::start_with(&SETTINGS);
+    check_scenario_with(&SETTINGS, command);
+}
+
+fn check_scenario_with(settings: &[&str], command: impl FnOnce(&Broker) -> Command) {
+    let mut broker = Broker::start_with(settings);
     let client = GroupClient::start(command(&broker), TOPIC, GROUP);
     run_scenario(&mut broker, client);
 }
