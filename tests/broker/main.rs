@@ -22,6 +22,7 @@ mod front_door;
 mod groups;
 mod hostile;
 mod http;
+mod log_settings;
 mod protocol;
 mod refusals;
 mod stop;

@@ -32,9 +32,11 @@ def produce(bootstrap, topic, count, codec):
         {"bootstrap.servers": bootstrap, "enable.idempotence": True, "compression.type": codec, "linger.ms": 20}
     )
 
+    failed = []
+
     def delivered(error, message):
         if error is not None:
-            sys.exit(f"not delivered: {error}")
+            return failed.append(error)
         say({"partition": message.partition(), "offset": message.offset()})
 
     for index in range(int(count)):
@@ -48,6 +50,8 @@ def produce(bootstrap, topic, count, codec):
         )
     if producer.flush(DEADLINE_SECONDS) > 0:
         sys.exit("some records were not answered in time")
+    if failed:
+        sys.exit(f"not delivered: {failed[0].name()} {failed[0]}")
 
 
 def new_consumer(bootstrap, **more):
