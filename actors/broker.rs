@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message};
 use arc_swap::ArcSwap;
@@ -17,8 +17,10 @@ use capek_wire::ids::Uuid;
 use log::{error, info, warn};
 use tokio::sync::oneshot;
 
+use crate::broker_children::{Metadata, adopt, cluster_dir, metadata_children, retention_child, start_listeners};
 use crate::budget::MemoryBudget;
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
+use crate::children::{Children, Slot, StartChild};
 use crate::cleaning::{Cleaning, CleaningStart};
 use crate::config::{BrokerConfig, ListenerConfig};
 use crate::controller::Controller;
@@ -30,12 +32,11 @@ use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
 use crate::listener::{Drain, Listener};
 use crate::log_cleaner::{LogCleaner, StopCleaning};
 use crate::meta_log::{MetaLog, MetaLogError};
-use crate::metadata_publisher::MetadataPublisher;
 use crate::metrics::Metrics;
 use crate::replica_manager::{ApplyDelta, DataArbiter, DataDir, ReplicaManager, ReplicaManagerStart, StopReplicas};
-use crate::retention::Retention;
 use crate::routes::Routes;
-use crate::supervision::{ChildExited, ExitCause, ExitSignal};
+use crate::sockets::{addresses, bind_all, with_bound_ports};
+use crate::supervision::{ChildExited, ExitCause, ExitSignal, Verdict};
 
 /// What every request may read: the published state of this broker.
 pub struct BrokerShared {
@@ -44,7 +45,7 @@ pub struct BrokerShared {
     pub image: Arc<ArcSwap<Image>>,
     pub routes: Arc<Routes>,
     pub coordinators: Arc<CoordinatorRoutes>,
-    pub controller: Addr<Controller>,
+    pub controller: Arc<Slot<Controller>>,
     pub census: Census,
     pub metrics: Metrics,
     /// For frames: from their first byte until every partition has answered.
@@ -80,7 +81,7 @@ pub struct RunningBroker {
     pub bound: Vec<(String, Vec<SocketAddr>)>,
     /// Whether the last stop was clean: nothing had to be replayed.
     pub was_clean: bool,
-    listeners: Vec<Addr<Listener>>,
+    listeners: Vec<Arc<Slot<Listener>>>,
     replica_manager: Addr<ReplicaManager>,
     coordinator_manager: Addr<CoordinatorManager>,
     log_cleaner: Addr<LogCleaner>,
@@ -93,12 +94,37 @@ pub struct RunningBroker {
 /// How long connections may take to answer what they have begun, at a stop.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
+/// The children that are started again when they end; that of any other stops the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChildId {
+    MetadataPublisher,
+    Controller,
+    Retention,
+    /// By its place in the configuration.
+    Listener(usize),
+}
+
 /// The root of the tree.
 pub struct Broker {
     failed: Option<oneshot::Sender<String>>,
     is_stopping: bool,
+    children: Children<ChildId>,
     entry: Arc<ActorEntry>,
 }
+
+/// Start this child now, and again whenever it ends, within its budget. Answered when it has started for the first time.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct Adopt {
+    pub id: ChildId,
+    pub entry: Arc<ActorEntry>,
+    pub start: StartChild<ChildId>,
+}
+
+/// The back-off of a child is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct RestartDue(ChildId);
 
 /// The stop has begun: children may end.
 #[derive(Message)]
@@ -139,6 +165,47 @@ impl Handler<ChildExited<&'static str>> for Broker {
     }
 }
 
+impl Handler<Adopt> for Broker {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, adopt: Adopt, context: &mut Self::Context) -> Self::Result {
+        self.children.adopt(adopt.id, adopt.entry, adopt.start, context.address().recipient())
+    }
+}
+
+impl Handler<ChildExited<ChildId>> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, exited: ChildExited<ChildId>, context: &mut Self::Context) {
+        if self.is_stopping {
+            return;
+        }
+        match self.children.exited(&exited, Instant::now()) {
+            None => {}
+            Some(Verdict::RestartAfter(backoff)) => {
+                warn!("{:?} ended ({:?}), restarting after {backoff:?}", exited.child, exited.cause);
+                context.notify_later(RestartDue(exited.child), backoff);
+            }
+            Some(Verdict::Escalate) => {
+                self.escalate(format!("{:?} has spent its restarts (capek.restart.max)", exited.child));
+            }
+        }
+    }
+}
+
+impl Handler<RestartDue> for Broker {
+    type Result = ();
+
+    fn handle(&mut self, due: RestartDue, context: &mut Self::Context) {
+        if self.is_stopping {
+            return;
+        }
+        if let Err(reason) = self.children.restart(&due.0, context.address().recipient()) {
+            self.escalate(format!("{:?} cannot be started again: {reason}", due.0));
+        }
+    }
+}
+
 impl Handler<JournalFailed> for Broker {
     type Result = ();
 
@@ -168,7 +235,8 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     let census = Census::default();
     let (failed_sender, failed) = oneshot::channel();
     let entry = census.enter("broker".to_string(), "broker");
-    let broker = Broker { failed: Some(failed_sender), is_stopping: false, entry }.start();
+    let children = Children::new(config.restarts_max, config.restart_period);
+    let broker = Broker { failed: Some(failed_sender), is_stopping: false, children, entry }.start();
 
     let opened = open_data(&config)?;
     let sockets = match bind_all(&config.listeners) {
@@ -228,29 +296,19 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     .start();
     arbiters.push(coordination);
     let published = Arc::new(ArcSwap::new(image.clone()));
-    let publisher = MetadataPublisher::new(
-        published.clone(),
-        replica_manager.clone(),
-        coordinator_manager.clone(),
-        census.enter("broker/metadata-publisher".to_string(), "metadata-publisher"),
-        exit("metadata-publisher"),
-    )
-    .start();
-    let controller = Controller::new(
-        meta_log,
-        Image::clone(&image),
-        publisher,
-        census.enter("broker/controller".to_string(), "controller"),
-        exit("controller"),
-    )
-    .start();
-    Retention::new(
-        routes.clone(),
-        config.retention_check_interval,
-        census.enter("broker/retention".to_string(), "retention"),
-        exit("retention"),
-    )
-    .start();
+    let controller = Arc::<Slot<Controller>>::default();
+    let metadata = Metadata {
+        published: published.clone(),
+        publisher: Arc::default(),
+        controller: controller.clone(),
+        replica_manager: replica_manager.clone(),
+        coordinator_manager: coordinator_manager.clone(),
+        first: Some((meta_log, Image::clone(&image))),
+        cluster_dir: cluster_dir(&config),
+    };
+    for child in metadata_children(metadata, &census).into_iter().chain([retention_child(&config, &routes, &census)]) {
+        adopt(&broker, child).await?;
+    }
     let metrics = Metrics::default();
     let cleaning = Cleaning::new(CleaningStart {
         config: config.clone(),
@@ -278,7 +336,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         producer_ids: Default::default(),
         config: config.clone(),
     });
-    let listeners = start_listeners(&shared, sockets, &data_arbiters, &broker);
+    let listeners = start_listeners(&shared, sockets, &data_arbiters, &broker).await?;
     info!("node {} of cluster {} is ready", config.node_id, shared.cluster_id);
     Ok(RunningBroker {
         shared,
@@ -346,7 +404,6 @@ struct Opened {
 /// Opens (and if need be recovers) every data directory, and replays the metadata log.
 fn open_data(config: &BrokerConfig) -> Result<Opened, StartError> {
     let vfs = Arc::new(RealVfs);
-    let first = &config.data_dirs[0];
     let known = config.data_dirs.iter().find_map(|dir| cluster_id_of(dir));
     let cluster_id = config.cluster_id.clone().or(known).unwrap_or_else(|| Uuid(crate::random::bytes()).to_string());
     let mut dirs = Vec::new();
@@ -367,7 +424,7 @@ fn open_data(config: &BrokerConfig) -> Result<Opened, StartError> {
         }
         dirs.push(OpenedDir { engine, logs: recovery.logs.into_iter().map(|log| log.id).collect() });
     }
-    let (mut meta_log, records) = MetaLog::open(&first.join("__cluster"))?;
+    let (mut meta_log, records) = MetaLog::open(&cluster_dir(config))?;
     let mut image = Image::default();
     let mut delta = Delta::default();
     for record in &records {
@@ -488,84 +545,4 @@ async fn start_arbiters(count: usize) -> (Vec<Arbiter>, Vec<DataArbiter>) {
         arbiters.push(arbiter);
     }
     (arbiters, data_arbiters)
-}
-
-type Bound = Vec<(String, Vec<std::net::TcpListener>)>;
-
-const BACKLOG: i32 = 1024;
-
-fn bind_all(listeners: &[ListenerConfig]) -> Result<Bound, StartError> {
-    let mut bound = Vec::new();
-    for listener in listeners {
-        let mut sockets = Vec::new();
-        let mut port = None;
-        for address in &listener.bind {
-            // Both families of `localhost` share the port that the first was given.
-            let address = SocketAddr::new(address.ip(), port.filter(|_| address.port() == 0).unwrap_or(address.port()));
-            match bind(address) {
-                Ok(socket) => {
-                    port = socket.local_addr().ok().map(|address| address.port());
-                    sockets.push(socket);
-                }
-                // A machine without IPv6 has no ::1, and that is no reason not to start.
-                Err(error) if !sockets.is_empty() && error.kind() != std::io::ErrorKind::AddrInUse => {
-                    info!("listener {} does without {address}: {error}", listener.name);
-                }
-                Err(error) => return Err(StartError::Bind { listener: listener.name.clone(), address, error }),
-            }
-        }
-        bound.push((listener.name.clone(), sockets));
-    }
-    Ok(bound)
-}
-
-fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn addresses(sockets: &[std::net::TcpListener]) -> Vec<SocketAddr> {
-    sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
-}
-
-/// A listener on port 0 advertises the port that it was given.
-fn with_bound_ports(mut config: BrokerConfig, sockets: &Bound) -> BrokerConfig {
-    for (listener, (_, sockets)) in config.listeners.iter_mut().zip(sockets) {
-        if listener.advertised_port == 0 {
-            listener.advertised_port = addresses(sockets).first().map_or(0, SocketAddr::port);
-        }
-    }
-    config
-}
-
-fn start_listeners(
-    shared: &Arc<BrokerShared>,
-    sockets: Bound,
-    arbiters: &[DataArbiter],
-    broker: &Addr<Broker>,
-) -> Vec<Addr<Listener>> {
-    let mut listeners = Vec::new();
-    for (config, (name, sockets)) in shared.config.listeners.iter().zip(sockets) {
-        let shared = shared.clone();
-        let config = Arc::new(config.clone());
-        let arbiters = arbiters.to_vec();
-        let entry = shared.census.enter(format!("broker/listener:{name}"), "listener");
-        let exit = ExitSignal::new(broker.clone().recipient(), "listener", 1);
-        let home = arbiters[0].handle.clone();
-        listeners.push(Listener::start_in_arbiter(&home, move |_| {
-            let register = |socket| {
-                tokio::net::TcpListener::from_std(socket).expect("a bound socket can be registered with its arbiter")
-            };
-            let sockets = sockets.into_iter().map(register).collect();
-            Listener::new(shared, config, sockets, arbiters, entry, exit)
-        }));
-    }
-    listeners
 }

@@ -1,16 +1,21 @@
 //! Controller: decides what changes in the cluster, commits it to the metadata log, and answers once every manager of this
 //! broker has acted on it. With one broker it is the quorum of one; `propose` is all that others know of it.
+//!
+//! All it knows is in the metadata log: a new incarnation reads it, and tells the publisher what that has missed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use arc_swap::ArcSwap;
 use capek_state::Refusal;
 use capek_state::cluster::{Command, Decision, Image, Outcome, Record, decide};
 use capek_wire::error_code::ErrorCode;
 use log::{error, warn};
 
+use crate::broker::ChildId;
 use crate::census::{ActorEntry, Chaos, bring_about};
+use crate::children::Slot;
 use crate::meta_log::MetaLog;
 use crate::metadata_publisher::{Committed, MetadataPublisher};
 use crate::supervision::ExitSignal;
@@ -25,24 +30,59 @@ pub struct Propose(pub Command);
 #[rtype(result = "Result<Decision, Refusal>")]
 pub struct Validate(pub Command);
 
+/// A publisher has started: it may have missed something.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CatchUp;
+
 pub struct Controller {
     log: MetaLog,
     image: Image,
-    publisher: Addr<MetadataPublisher>,
+    publisher: Arc<Slot<MetadataPublisher>>,
+    published: Arc<ArcSwap<Image>>,
     entry: Arc<ActorEntry>,
-    _exit: ExitSignal<&'static str>,
+    exit: ExitSignal<ChildId>,
+}
+
+/// What a new incarnation begins with.
+pub struct ControllerStart {
+    pub log: MetaLog,
+    /// All that `log` has.
+    pub image: Image,
+    pub publisher: Arc<Slot<MetadataPublisher>>,
+    /// What the publisher has made known.
+    pub published: Arc<ArcSwap<Image>>,
+    pub entry: Arc<ActorEntry>,
+    pub exit: ExitSignal<ChildId>,
 }
 
 impl Controller {
-    /// `image` holds all that `log` has.
-    pub fn new(
-        log: MetaLog,
-        image: Image,
-        publisher: Addr<MetadataPublisher>,
-        entry: Arc<ActorEntry>,
-        exit: ExitSignal<&'static str>,
-    ) -> Self {
-        Self { log, image, publisher, entry, _exit: exit }
+    pub fn new(start: ControllerStart) -> Self {
+        let ControllerStart { log, image, publisher, published, entry, exit } = start;
+        Self { log, image, publisher, published, entry, exit }
+    }
+
+    /// Tells the publisher what is committed and not published.
+    fn catch_up(&mut self, context: &mut Context<Self>) {
+        let first = self.published.load().records_applied();
+        if first >= self.image.records_applied() {
+            return;
+        }
+        match self.log.read_from(first) {
+            Ok(records) => {
+                let published = self.publisher.send(Committed { first, records });
+                // An error says that it has ended again: its next incarnation asks again.
+                let published = async move {
+                    let _ = published.await;
+                };
+                context.spawn(published.into_actor(self));
+            }
+            Err(error) => {
+                error!("the metadata log cannot be read: {error}");
+                self.exit.give_up();
+                context.stop();
+            }
+        }
     }
 
     fn commit(&mut self, command: &Command) -> Result<(Vec<Record>, Outcome), Refusal> {
@@ -68,7 +108,8 @@ impl Actor for Controller {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.entry.begin(1, Some(context.address().recipient()));
+        self.entry.begin(self.exit.incarnation(), Some(context.address().recipient()));
+        self.catch_up(context);
     }
 }
 
@@ -77,20 +118,29 @@ impl Handler<Propose> for Controller {
 
     fn handle(&mut self, propose: Propose, _: &mut Self::Context) -> Self::Result {
         self.entry.mailbox.fetch_sub(1, Ordering::Relaxed);
+        let first = self.image.records_applied();
         let committed = self.commit(&propose.0);
-        let publisher = self.publisher.clone();
         // Queued at once, so that the publisher sees records in the order of their commits.
-        let published = committed.as_ref().ok().map(|(records, _)| publisher.send(Committed(records.clone())));
+        let tell = |records: &Vec<Record>| self.publisher.send(Committed { first, records: records.clone() });
+        let published = committed.as_ref().ok().map(|(records, _)| tell(records));
         Box::pin(async move {
             let (_, outcome) = committed?;
             if let Some(published) = published
-                && published.await.is_err()
+                && !matches!(published.await, Ok(true))
             {
-                // The change is durable; the broker is going down and will act on it at its next start.
+                // The change is durable; the next publisher will be told of it, or the next start of the broker acts on it.
                 return Err(Refusal::bare(ErrorCode::RequestTimedOut));
             }
             Ok(outcome)
         })
+    }
+}
+
+impl Handler<CatchUp> for Controller {
+    type Result = ();
+
+    fn handle(&mut self, _: CatchUp, context: &mut Self::Context) {
+        self.catch_up(context);
     }
 }
 

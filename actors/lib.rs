@@ -18,15 +18,17 @@
 //! Arbiters: `control` has the managers and carries no data; `data-0…n` have Listeners, Connections and Partitions;
 //! `coordination` has the coordinators: no flood of records delays a heartbeat.
 //!
-//! In reading order: [`supervision`], [`broker`], [`listener`], [`connection`], [`requests`], [`routes`], [`partition`],
-//! [`journal`], [`replica_manager`], [`coordinator_manager`], [`group_coordinator`], [`controller`], [`metadata_publisher`],
+//! In reading order: [`supervision`], [`children`], [`broker`], [`listener`], [`connection`], [`requests`], [`routes`],
+//! [`partition`], [`journal`], [`replica_manager`], [`coordinator_manager`], [`group_coordinator`], [`controller`], [`metadata_publisher`],
 //! [`retention`], [`log_cleaner`].
 
 #![forbid(unsafe_code)]
 
 pub mod broker;
+mod broker_children;
 pub mod budget;
 pub mod census;
+pub mod children;
 pub mod cleaner_thread;
 pub mod cleaning;
 mod clock;
@@ -59,6 +61,7 @@ pub mod requests;
 pub mod retention;
 pub mod routes;
 pub mod shared;
+mod sockets;
 pub mod stream_cursors;
 mod stream_records;
 pub mod stream_session;

@@ -15,7 +15,7 @@ use log::{debug, warn};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 
-use crate::broker::BrokerShared;
+use crate::broker::{BrokerShared, ChildId};
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::config::ListenerConfig;
 use crate::connection::{Close, Connection, ConnectionLimits, ConnectionStart};
@@ -47,7 +47,7 @@ pub struct Listener {
     is_draining: bool,
     drained: Vec<oneshot::Sender<()>>,
     entry: Arc<ActorEntry>,
-    _exit: ExitSignal<&'static str>,
+    exit: ExitSignal<ChildId>,
 }
 
 /// Connections of all listeners together.
@@ -60,7 +60,7 @@ impl Listener {
         sockets: Vec<TcpListener>,
         arbiters: Vec<DataArbiter>,
         entry: Arc<ActorEntry>,
-        exit: ExitSignal<&'static str>,
+        exit: ExitSignal<ChildId>,
     ) -> Self {
         Self {
             broker,
@@ -73,7 +73,7 @@ impl Listener {
             is_draining: false,
             drained: Vec::new(),
             entry,
-            _exit: exit,
+            exit,
         }
     }
 
@@ -160,6 +160,17 @@ impl Listener {
     }
 }
 
+/// A supervisor that ends takes its children along: nobody would count them any more.
+impl Drop for Listener {
+    fn drop(&mut self) {
+        for child in self.children.values() {
+            child.addr.do_send(Close { drain: false });
+            self.broker.census.leave(&child.path);
+        }
+        CONNECTIONS_OPEN.fetch_sub(self.children.len(), Ordering::Relaxed);
+    }
+}
+
 /// A socket has come in.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -189,7 +200,7 @@ impl Actor for Listener {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.entry.begin(1, Some(context.address().recipient()));
+        self.entry.begin(self.exit.incarnation(), Some(context.address().recipient()));
         for socket in std::mem::take(&mut self.sockets) {
             let accepting = accept_loop(socket, context.address());
             context.spawn(accepting.into_actor(self).map(|(), _, context| context.stop()));

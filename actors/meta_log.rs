@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use capek_state::cluster::{Record, RecordError};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 
 /// Record by its place in the log, from 0 on.
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
@@ -46,6 +46,11 @@ impl MetaLog {
         Ok((Self { database, next_index }, records))
     }
 
+    /// The records from this place on.
+    pub fn read_from(&self, first: u64) -> Result<Vec<Record>, MetaLogError> {
+        read_from(&self.database, first)
+    }
+
     /// Commits `records` together; they are durable on return.
     pub fn append(&mut self, records: &[Record]) -> Result<(), MetaLogError> {
         let mut transaction = self.database.begin_write().map_err(store)?;
@@ -63,6 +68,10 @@ impl MetaLog {
 }
 
 fn read_all(database: &Database) -> Result<Vec<Record>, MetaLogError> {
+    read_from(database, 0)
+}
+
+fn read_from(database: &Database, first: u64) -> Result<Vec<Record>, MetaLogError> {
     let transaction = database.begin_read().map_err(store)?;
     let table = match transaction.open_table(LOG) {
         Ok(table) => table,
@@ -71,7 +80,7 @@ fn read_all(database: &Database) -> Result<Vec<Record>, MetaLogError> {
         Err(error) => return Err(store(error)),
     };
     let mut records = Vec::new();
-    for entry in table.iter().map_err(store)? {
+    for entry in table.range(first..).map_err(store)? {
         let (index, bytes) = entry.map_err(store)?;
         let record = Record::decode(bytes.value());
         records.push(record.map_err(|error| MetaLogError::Record { index: index.value(), error })?);
@@ -92,6 +101,8 @@ mod tests {
             assert!(records.is_empty());
             log.append(&[record("a"), record("b")]).expect("commits");
             log.append(&[record("c")]).expect("commits");
+            assert_eq!(log.read_from(1).expect("reads"), [record("b"), record("c")]);
+            assert_eq!(log.read_from(3).expect("reads"), []);
         }
         let (_, records) = MetaLog::open(&dir).expect("opens again");
         assert_eq!(records, [record("a"), record("b"), record("c")]);

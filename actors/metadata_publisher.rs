@@ -1,27 +1,37 @@
 //! MetadataPublisher: applies committed records to the image, publishes it, and hands what changed to the managers.
+//!
+//! All it knows is what it has published. When it ends, the next one goes on from there: the controller tells it again what
+//! was committed since.
 
 use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
 use arc_swap::ArcSwap;
 use capek_state::cluster::{Delta, Image, Record};
+use log::warn;
 
+use crate::broker::ChildId;
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::coordinator_manager::CoordinatorManager;
 use crate::replica_manager::{ApplyDelta, ReplicaManager};
 use crate::supervision::ExitSignal;
 
-/// These records are committed, in this order. Answered when this broker's replicas and coordinators have followed.
+/// These records are committed, in this order. Answered when this broker's replicas and coordinators have followed; false when
+/// what comes before them is missing.
 #[derive(Message)]
-#[rtype(result = "()")]
-pub struct Committed(pub Vec<Record>);
+#[rtype(result = "bool")]
+pub struct Committed {
+    /// The place of the first in the metadata log.
+    pub first: u64,
+    pub records: Vec<Record>,
+}
 
 pub struct MetadataPublisher {
     image: Arc<ArcSwap<Image>>,
     replica_manager: Addr<ReplicaManager>,
     coordinator_manager: Addr<CoordinatorManager>,
     entry: Arc<ActorEntry>,
-    _exit: ExitSignal<&'static str>,
+    exit: ExitSignal<ChildId>,
 }
 
 impl MetadataPublisher {
@@ -30,9 +40,9 @@ impl MetadataPublisher {
         replica_manager: Addr<ReplicaManager>,
         coordinator_manager: Addr<CoordinatorManager>,
         entry: Arc<ActorEntry>,
-        exit: ExitSignal<&'static str>,
+        exit: ExitSignal<ChildId>,
     ) -> Self {
-        Self { image, replica_manager, coordinator_manager, entry, _exit: exit }
+        Self { image, replica_manager, coordinator_manager, entry, exit }
     }
 }
 
@@ -40,17 +50,23 @@ impl Actor for MetadataPublisher {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.entry.begin(1, Some(context.address().recipient()));
+        self.entry.begin(self.exit.incarnation(), Some(context.address().recipient()));
     }
 }
 
 impl Handler<Committed> for MetadataPublisher {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, committed: Committed, _: &mut Self::Context) -> Self::Result {
         let mut image = Image::clone(&self.image.load());
         let mut delta = Delta::default();
-        for record in &committed.0 {
+        let published = image.records_applied();
+        if committed.first > published {
+            // What lies between was lost with an earlier incarnation: the controller sends all of it again.
+            warn!("metadata records {published} to {} are missing; waiting for them", committed.first);
+            return Box::pin(async { false });
+        }
+        for record in committed.records.iter().skip((published - committed.first) as usize) {
             image.apply_into(record, &mut delta);
         }
         let image = Arc::new(image);
@@ -62,6 +78,7 @@ impl Handler<Committed> for MetadataPublisher {
             // An error says that the manager stops, and the broker with it.
             let _ = applied.await;
             let _ = coordinator_manager.send(ApplyDelta { image, delta }).await;
+            true
         })
     }
 }

@@ -7,6 +7,7 @@ use actix::{Actor, AsyncContext, Context, Handler, Message};
 use log::{info, warn};
 use tokio::sync::oneshot;
 
+use crate::broker::ChildId;
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::clock::now_ms;
 use crate::partition::AdvanceLogStart;
@@ -22,7 +23,7 @@ pub struct Retention {
     routes: Arc<Routes>,
     check_interval: Duration,
     entry: Arc<ActorEntry>,
-    _exit: ExitSignal<&'static str>,
+    exit: ExitSignal<ChildId>,
 }
 
 impl Retention {
@@ -30,9 +31,9 @@ impl Retention {
         routes: Arc<Routes>,
         check_interval: Duration,
         entry: Arc<ActorEntry>,
-        exit: ExitSignal<&'static str>,
+        exit: ExitSignal<ChildId>,
     ) -> Self {
-        Self { routes, check_interval, entry, _exit: exit }
+        Self { routes, check_interval, entry, exit }
     }
 }
 
@@ -57,7 +58,7 @@ impl Actor for Retention {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.entry.begin(1, Some(context.address().recipient()));
+        self.entry.begin(self.exit.incarnation(), Some(context.address().recipient()));
         context.run_interval(self.check_interval, |_, context| context.notify(CheckDue));
     }
 }

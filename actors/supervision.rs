@@ -48,6 +48,10 @@ impl<Id: Clone + Send + Unpin + 'static> ExitSignal<Id> {
         Self { parent, child, incarnation, quiet_cause: ExitCause::Stopped }
     }
 
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// The coming exit is a wish for a fresh incarnation.
     pub fn ask_for_refresh(&mut self) {
         self.quiet_cause = ExitCause::Refresh;

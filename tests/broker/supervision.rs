@@ -1,17 +1,21 @@
 //! Supervision seen from outside: the tree of actors, and what clients notice when one of them panics.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::crash::Load;
 use crate::support::broker::Broker;
-use crate::support::frames::{NO_SEQUENCE, batch};
+use crate::support::frames::{NO_SEQUENCE, RawClient, batch};
 use crate::support::programs::{curl, output_of};
 use crate::support::wait_for;
 
 const CHAOS: [&str; 3] = ["capek.chaos=true", "capek.restart.max=100000", "capek.restart.period.ms=1000"];
 const PANICS: usize = 20;
+const REQUEST_TIMED_OUT: i16 = 7;
+const TOPIC_ALREADY_EXISTS: i16 = 36;
+const EARLIEST: i64 = -2;
 
 #[test]
 fn the_tree_of_actors_shows_each_partition_and_connection() {
@@ -75,6 +79,112 @@ fn a_connection_that_panics_takes_only_its_own_client_along() {
     panic_path(&broker, path(&only));
     assert!(victim.is_closed_within(Duration::from_secs(10)));
     assert_eq!(other.produce("others", 0, &batch(&[b"after"], NO_SEQUENCE)).base_offset, 2);
+}
+
+/// What was committed is in the metadata log: the next controller reads it.
+#[test]
+fn a_controller_that_panics_comes_back_with_all_its_topics() {
+    let mut broker = Broker::start_with(&CHAOS);
+    for round in 0..5 {
+        assert_eq!(broker.client().create_topic(&format!("before-{round}"), 2, &[]), 0);
+        panic_and_wait(&broker, "broker/controller");
+        let topic = format!("before-{round}");
+        assert_eq!(broker.client().create_topic(&topic, 2, &[]), TOPIC_ALREADY_EXISTS, "it knows {topic}");
+        assert_eq!(broker.client().produce(&topic, 1, &batch(&[b"x"], NO_SEQUENCE)).error, 0);
+    }
+    let ids: Vec<i64> = (0..3)
+        .map(|_| {
+            panic_and_wait(&broker, "broker/controller");
+            broker.client().init_producer_id().0
+        })
+        .collect();
+    assert!(ids.is_sorted() && ids[0] != ids[2], "{ids:?}");
+    broker.kill();
+    broker.start_again();
+    assert_eq!(broker.client().create_topic("before-4", 2, &[]), TOPIC_ALREADY_EXISTS);
+}
+
+/// What the dead publisher had not told anybody is told by the next.
+#[test]
+fn topics_made_while_the_publisher_panics_get_their_leaders() {
+    let broker = Broker::start_with(&CHAOS);
+    let stop = AtomicBool::new(false);
+    let created = std::thread::scope(|scope| {
+        let creator = scope.spawn(|| {
+            let mut created = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let topic = format!("topic-{}", created.len());
+                let error = broker.client().create_topic(&topic, 1, &[]);
+                assert!([0, REQUEST_TIMED_OUT, TOPIC_ALREADY_EXISTS].contains(&error), "{topic}: {error}");
+                created.push(topic);
+            }
+            created
+        });
+        for _ in 0..5 {
+            panic_and_wait(&broker, "broker/metadata-publisher");
+        }
+        stop.store(true, Ordering::Relaxed);
+        creator.join().expect("the creator ends well")
+    });
+    assert!(created.len() > 5, "{created:?}");
+    for topic in created {
+        wait_for("the topic has a leader", Duration::from_secs(10), || {
+            (broker.client().produce(&topic, 0, &batch(&[b"x"], NO_SEQUENCE)).error == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_listener_that_panics_drops_its_clients_and_serves_the_next() {
+    let broker = Broker::start_with(&[&CHAOS[..], &["max.connections=3"]].concat());
+    broker.create_topic("served", 1);
+    for round in 0..5 {
+        let mut clients: Vec<_> = (0..3).map(|_| connected(&broker)).collect();
+        panic_and_wait(&broker, "broker/listener:PLAINTEXT");
+        for client in &mut clients {
+            assert!(client.is_closed_within(Duration::from_secs(10)), "its connections end with it");
+        }
+        let produced = connected(&broker).produce("served", 0, &batch(&[b"x"], NO_SEQUENCE));
+        assert_eq!((produced.error, produced.base_offset), (0, round));
+    }
+}
+
+/// Connections that have gone may still be counted for a moment.
+fn connected(broker: &Broker) -> RawClient {
+    wait_for("a connection that is served", Duration::from_secs(10), || {
+        let mut client = RawClient::try_connect(&broker.kafka())?;
+        client.try_api_versions().map(|()| client)
+    })
+}
+
+#[test]
+fn retention_that_panics_goes_on() {
+    let broker = Broker::start_with(&[&CHAOS[..], &["log.retention.check.interval.ms=200"]].concat());
+    panic_and_wait(&broker, "broker/retention");
+    broker.create_topic_with("short", 1, &[("retention.ms", "1000"), ("segment.ms", "500")]);
+    assert_eq!(broker.client().produce("short", 0, &batch(&[b"old"], NO_SEQUENCE)).error, 0);
+    wait_for("the old record to go", Duration::from_secs(20), || {
+        (broker.client().list_offset("short", 0, EARLIEST) == (0, 1)).then_some(())
+    });
+}
+
+/// Somebody else starts it again, on a clean slate.
+#[test]
+fn a_broker_whose_controller_has_spent_its_restarts_ends() {
+    let mut broker = Broker::start_with(&["capek.chaos=true", "capek.restart.max=2", "capek.restart.period.ms=60000"]);
+    for _ in 0..2 {
+        panic_and_wait(&broker, "broker/controller");
+    }
+    assert!(broker.is_running());
+    panic_path(&broker, "broker/controller");
+    wait_for("the broker to end", Duration::from_secs(20), || (!broker.is_running()).then_some(()));
+    assert!(broker.output().contains("Controller has spent its restarts (capek.restart.max)"), "{}", broker.output());
+}
+
+fn panic_and_wait(broker: &Broker, path: &str) {
+    let before = restarts(broker, path);
+    panic_path(broker, path);
+    wait_for("the actor is restarted", Duration::from_secs(10), || (restarts(broker, path) > before).then_some(()));
 }
 
 fn panic_actor(broker: &Broker, name: &str) {
