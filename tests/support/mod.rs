@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod frames;
 pub mod programs;
+pub mod tools;
 
 use std::time::{Duration, Instant};
 
