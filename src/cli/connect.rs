@@ -49,7 +49,9 @@ fn exit_of(error: &ClientError) -> Exit {
         ClientError::TimedOut { .. } => Exit::TimedOut,
         ClientError::NotFound(_) => Exit::NotFound,
         ClientError::Refused { code, .. } => match code {
-            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId => Exit::NotFound,
+            ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::GroupIdNotFound => {
+                Exit::NotFound
+            }
             ErrorCode::RequestTimedOut => Exit::TimedOut,
             ErrorCode::TopicAuthorizationFailed
             | ErrorCode::GroupAuthorizationFailed

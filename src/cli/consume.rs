@@ -1,18 +1,25 @@
-//! `capek consume`: reads partitions from one place to another and prints what is there.
+//! `capek consume`: reads partitions from one place to another, or as a member of a group, and prints what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
-use capek_wire::batch::{self, Record};
-use clap::Args;
+use capek_wire::batch::{BatchHeader, Record};
+use clap::{Args, ValueEnum};
 
 use super::connect::Connect;
+use super::decode::for_each_record;
+use super::expression::{Expression, Subject};
 use super::format::{Format, Shown};
 use super::offsets::{self, OffsetRange, Until};
 use super::topic::resolve;
-use super::{Exit, Failure, record_json};
-use crate::client::{Client, Consumer, ConsumerOptions, Fetched};
+use super::{Failure, record_json};
+use crate::client::{
+    Assignor, Client, Consumer, ConsumerOptions, Fetched, GroupConsumer, GroupConsumerOptions, MemberOptions,
+    OffsetReset,
+};
 
 /// How a range of offsets is written, for the long help.
 const OFFSETS_HELP: &str = "\
@@ -26,7 +33,14 @@ Offsets (-o):
 
 Format (-f): %t topic, %p partition, %o offset, %k key, %v value (%s too), %K %V (%S) their lengths, %T timestamp,
   %d{strftime[%F %T]}, %h headers, %h{%k=%v;} each header, %H their number, %e leader epoch, %i count;
-  {hex} {base64} after a text, {big32} {hex64}… after a number; \\n \\t \\xNN. Or the word jsonl.";
+  {hex} {base64} after a text, {big32} {hex64}… after a number; \\n \\t \\xNN. Or the word jsonl.
+
+Expressions (--where): key, value, topic, partition, offset, timestamp, header.NAME, and paths into a JSON value:
+  value.items[0].price > 10 && (key startsWith 'eu-' || header.kind == \"test\") && !(value.name =~ '^a.*')
+  operators: == != < <= > >= contains startsWith =~ !~ && || ! ( ); null is what is not there.
+
+Groups (-g): partitions are shared with the group's other members; goes on where the group has committed, and where it
+  has not with -o start (default) or -o end. What was printed is committed every 5 seconds and at the end (Ctrl-C).";
 
 #[derive(Args)]
 #[command(after_long_help = OFFSETS_HELP)]
@@ -38,6 +52,15 @@ pub struct ConsumeArguments {
     /// Where to begin, and perhaps to end: start, end, :end, 42, -10, @-1h, … (see --help)
     #[arg(short, long = "offset", value_name = "OFFSET", allow_hyphen_values = true)]
     offsets: Vec<String>,
+    /// Read as a member of this group: it decides the partitions and keeps the offsets
+    #[arg(short, long, value_name = "GROUP", conflicts_with = "partitions")]
+    group: Option<String>,
+    /// How the members share partitions
+    #[arg(long, value_enum, requires = "group", value_name = "NAME")]
+    assignor: Option<AssignorName>,
+    /// Print only records for which this is true (see --help)
+    #[arg(long = "where", value_name = "EXPR", value_parser = parse_filter)]
+    filter: Option<Arc<Expression>>,
     /// Only these partitions
     #[arg(short, long, value_name = "N,N", value_delimiter = ',')]
     partitions: Vec<i32>,
@@ -55,11 +78,23 @@ pub struct ConsumeArguments {
     fetch_bytes: i32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AssignorName {
+    /// A run of every topic's partitions for each
+    Range,
+    /// Equally many for each, and as few changes as possible
+    Sticky,
+}
+
 /// How records are printed.
 enum Printer {
     Value,
     Jsonl,
     Format(Format),
+}
+
+fn parse_filter(text: &str) -> Result<Arc<Expression>, String> {
+    Expression::parse(text).map(Arc::new)
 }
 
 /// How far one partition is read.
@@ -70,8 +105,8 @@ struct Goal {
     end_time: Option<i64>,
 }
 
-/// What one batch of records may inflate to.
-const INFLATED_BYTES_MAX: usize = 1 << 30;
+/// How often a member of a group commits what it has printed.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 
 pub async fn run(arguments: ConsumeArguments) -> Result<(), Failure> {
     let now_ms = jiff::Timestamp::now().as_millisecond();
@@ -90,20 +125,86 @@ pub async fn run(arguments: ConsumeArguments) -> Result<(), Failure> {
         partition_max_bytes: arguments.fetch_bytes,
         ..ConsumerOptions::default()
     };
-    let mut consumer = Consumer::new(client.clone(), options);
-    let goals = assign(&client, &mut consumer, &arguments, range).await?;
     let left = arguments.num.unwrap_or(u64::MAX);
-    let mut reading = Reading { goals, printer, left, shown: 0, exit_at_end: arguments.exit_at_end };
+    let filter = arguments.filter.clone();
+    let mut reading =
+        Reading { goals: BTreeMap::new(), printer, filter, left, shown: 0, exit_at_end: arguments.exit_at_end };
+    if let Some(group) = &arguments.group {
+        return run_in_group(client, &arguments, group, options, range, reading).await;
+    }
+    let mut consumer = Consumer::new(client.clone(), options);
+    reading.goals = assign(&client, &mut consumer, &arguments, range).await?;
     let mut out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
     while !consumer.is_done() && reading.left > 0 {
         for fetched in consumer.poll().await? {
-            if reading.take(&fetched, &mut out)? {
+            if reading.take(&fetched, &mut out)?.is_done {
                 consumer.unassign(&fetched.topic, fetched.partition);
             }
         }
         out.flush()?;
     }
     Ok(out.flush()?)
+}
+
+async fn run_in_group(
+    client: Client,
+    arguments: &ConsumeArguments,
+    group: &str,
+    consumer: ConsumerOptions,
+    range: OffsetRange,
+    mut reading: Reading,
+) -> Result<(), Failure> {
+    let reset = match range {
+        OffsetRange { from: offsets::From::Earliest, until: Until::Never } => OffsetReset::Earliest,
+        OffsetRange { from: offsets::From::Latest, until: Until::Never } => OffsetReset::Latest,
+        _ => return Err(Failure::usage("with -g, -o is start or end: capek group reset-offsets goes anywhere else")),
+    };
+    let mut member = MemberOptions::new(group, arguments.topics.clone());
+    match arguments.assignor {
+        Some(AssignorName::Range) => member.assignors = vec![Assignor::Range],
+        Some(AssignorName::Sticky) => member.assignors = vec![Assignor::Sticky],
+        None => {}
+    }
+    for topic in &arguments.topics {
+        // One that is not there is told now rather than waited for.
+        client.topic(topic).await?;
+    }
+    let options =
+        GroupConsumerOptions { member, consumer, reset, commit_interval: Some(COMMIT_INTERVAL), pattern: None };
+    let mut consumer = GroupConsumer::new(client, options);
+    let read = read_in_group(&mut consumer, &mut reading).await;
+    let closed = consumer.close().await;
+    read?;
+    Ok(closed?)
+}
+
+/// Until enough was read, the end is reached, or Ctrl-C.
+async fn read_in_group(consumer: &mut GroupConsumer, reading: &mut Reading) -> Result<(), Failure> {
+    let stop = tokio::signal::ctrl_c();
+    tokio::pin!(stop);
+    let mut at_end: BTreeSet<(String, i32)> = BTreeSet::new();
+    while reading.left > 0 {
+        let fetched = tokio::select! {
+            fetched = consumer.poll() => fetched?,
+            _ = &mut stop => return Ok(()),
+        };
+        let mut out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
+        for one in &fetched {
+            let place = (one.topic.to_string(), one.partition);
+            let taken = reading.take(one, &mut out)?;
+            consumer.processed(&one.topic, one.partition, taken.next_offset);
+            match taken.is_done {
+                true => at_end.insert(place),
+                false => at_end.remove(&place),
+            };
+        }
+        out.flush()?;
+        let assigned = consumer.assigned();
+        if reading.exit_at_end && !assigned.is_empty() && assigned.is_subset(&at_end) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 async fn assign(
@@ -153,74 +254,94 @@ async fn goal(client: &Client, topic: &str, partition: i32, bounds: (i64, i64), 
 }
 
 struct Reading {
+    /// A partition without one is read for ever.
     goals: BTreeMap<(Arc<str>, i32), Goal>,
     printer: Printer,
+    filter: Option<Arc<Expression>>,
     /// How many records may still be printed.
     left: u64,
     shown: u64,
     exit_at_end: bool,
 }
 
+/// What was done with one answer for a partition.
+struct Taken {
+    /// The next offset to do anything with.
+    next_offset: i64,
+    /// The partition has been read as far as it shall be.
+    is_done: bool,
+}
+
 impl Reading {
-    /// Prints what was fetched; true when the partition is done.
-    fn take(&mut self, fetched: &Fetched, out: &mut impl Write) -> Result<bool, Failure> {
-        let Some(goal) = self.goals.get(&(fetched.topic.clone(), fetched.partition)) else { return Ok(true) };
-        let Goal { end_offset, end_time } = *goal;
+    /// Prints what was fetched.
+    fn take(&mut self, fetched: &Fetched, out: &mut impl Write) -> Result<Taken, Failure> {
+        let goal = self.goals.get(&(fetched.topic.clone(), fetched.partition));
+        let (end_offset, end_time) = goal.map_or((None, None), |goal| (goal.end_offset, goal.end_time));
         let mut line = Vec::new();
-        for found in batch::batches(&fetched.records) {
-            let damaged = |error: batch::BatchError| {
-                Failure::new(Exit::Usage, format!("{}-{}: {error}", fetched.topic, fetched.partition))
-            };
-            let (position, header) = found.map_err(damaged)?;
-            // Markers of transactions are for clients, not for people.
-            if header.is_control() {
-                continue;
+        let mut next_offset = fetched.fetch_offset;
+        let read = for_each_record(fetched, |header, record| {
+            let is_beyond = end_offset.is_some_and(|end| record.offset >= end)
+                || end_time.is_some_and(|time| record.timestamp >= time);
+            if is_beyond || self.left == 0 {
+                return Ok(ControlFlow::Break(()));
             }
-            let bytes = fetched.records.slice(position..position + header.size_bytes());
-            batch::check(&bytes).map_err(damaged)?;
-            for record in batch::records(bytes, INFLATED_BYTES_MAX).map_err(damaged)? {
-                let record = record.map_err(damaged)?;
-                // A batch may begin before what was asked for.
-                if record.offset < fetched.fetch_offset {
-                    continue;
-                }
-                let is_beyond = end_offset.is_some_and(|end| record.offset >= end)
-                    || end_time.is_some_and(|time| record.timestamp >= time);
-                if is_beyond || self.left == 0 {
-                    return Ok(true);
-                }
-                self.print(fetched, header.leader_epoch, &record, &mut line);
+            next_offset = record.offset + 1;
+            if self.print(fetched, header, &record, &mut line) {
                 out.write_all(&line)?;
-                line.clear();
                 self.left -= 1;
                 self.shown += 1;
             }
+            line.clear();
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if read.is_break() {
+            return Ok(Taken { next_offset, is_done: true });
         }
         let end_offset = if self.exit_at_end { Some(fetched.high_watermark) } else { end_offset };
-        Ok(end_offset.is_some_and(|end| fetched.next_offset >= end))
+        let is_done = end_offset.is_some_and(|end| fetched.next_offset >= end);
+        Ok(Taken { next_offset: fetched.next_offset, is_done })
     }
 
-    fn print(&self, fetched: &Fetched, leader_epoch: i32, record: &Record, line: &mut Vec<u8>) {
-        if let Printer::Value = self.printer {
+    /// Appends the record to `line`, if it is wanted.
+    fn print(&self, fetched: &Fetched, header: &BatchHeader, record: &Record, line: &mut Vec<u8>) -> bool {
+        if let (Printer::Value, None) = (&self.printer, &self.filter) {
             line.extend_from_slice(record.value.as_deref().unwrap_or_default());
-            return line.push(b'\n');
+            line.push(b'\n');
+            return true;
         }
         let headers: Vec<(&[u8], Option<&[u8]>)> =
             record.headers.iter().map(|header| (header.key.as_ref(), header.value.as_deref())).collect();
-        let shown = Shown {
+        let subject = Subject {
             topic: &fetched.topic,
             partition: fetched.partition,
             offset: record.offset,
             timestamp: record.timestamp,
-            leader_epoch,
             key: record.key.as_deref(),
             value: record.value.as_deref(),
+            headers: &headers,
+        };
+        if self.filter.as_ref().is_some_and(|filter| !filter.accepts(&subject)) {
+            return false;
+        }
+        let shown = Shown {
+            topic: subject.topic,
+            partition: subject.partition,
+            offset: subject.offset,
+            timestamp: subject.timestamp,
+            leader_epoch: header.leader_epoch,
+            key: subject.key,
+            value: subject.value,
             headers: &headers,
             index: self.shown,
         };
         match &self.printer {
+            Printer::Value => {
+                line.extend_from_slice(record.value.as_deref().unwrap_or_default());
+                line.push(b'\n');
+            }
             Printer::Format(format) => format.write(&shown, line),
-            _ => record_json::write(&shown, line),
+            Printer::Jsonl => record_json::write(&shown, line),
         }
+        true
     }
 }

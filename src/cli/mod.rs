@@ -5,16 +5,22 @@ mod bench;
 mod config;
 mod connect;
 mod consume;
+mod decode;
+mod expression;
 mod failure;
 mod format;
+mod group;
+mod group_plan;
 mod health;
 mod http_get;
+mod kafka_tools;
 mod log_files;
 mod offsets;
 mod output;
 mod produce;
 mod record_json;
 mod serve;
+mod tool;
 mod topic;
 mod topic_describe;
 
@@ -44,6 +50,9 @@ enum Command {
     /// List, create, describe, change and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Send records from a file or standard input, one a line
     Produce(produce::ProduceArguments),
     /// Read records from topics
@@ -58,6 +67,8 @@ enum Command {
     /// Look into a partition's files on disk
     #[command(subcommand)]
     Log(log_files::LogCommand),
+    /// Be one of Kafka's command-line tools, or make links with their names
+    Tool(tool::ToolArguments),
     /// Measure a broker, any that speaks Kafka's protocol, and verify what it returns
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -65,6 +76,11 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // The name by which the program is called may be that of one of Kafka's tools.
+    let mut words = std::env::args_os();
+    if let Some(tool) = words.next().as_deref().and_then(kafka_tools::Tool::named) {
+        return kafka_tools::main(tool, words.map(|word| word.to_string_lossy().into_owned()).collect());
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -91,12 +107,14 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match command {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Topic(command) => block_on(topic::run(command)),
+        Command::Group(command) => block_on(group::run(command)),
         Command::Produce(arguments) => block_on(produce::run(arguments)),
         Command::Consume(arguments) => block_on(consume::run(arguments)),
         Command::Config(command) => config::run(command),
         Command::Health(arguments) => block_on(health::run(arguments)),
         Command::Actors(arguments) => block_on(actors::run(arguments)),
         Command::Log(command) => log_files::run(command),
+        Command::Tool(arguments) => tool::run(arguments),
         Command::Bench(command) => block_on(bench::run(command)),
     }
 }
@@ -126,6 +144,6 @@ mod tests {
         assert!(arguments.command.is_none());
         let arguments = Arguments::try_parse_from(["capek", "serve", "--node-id", "3"]).unwrap();
         assert!(matches!(arguments.command, Some(Command::Serve(_))));
-        assert!(Arguments::try_parse_from(["capek", "group", "list"]).is_err());
+        assert!(Arguments::try_parse_from(["capek", "groups", "list"]).is_err());
     }
 }

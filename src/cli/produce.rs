@@ -15,7 +15,7 @@ use super::connect::{Connect, name_and_value};
 use super::offsets::parse_duration;
 use super::output::{say, warn};
 use super::{Exit, Failure, record_json};
-use crate::client::{Client, Delivery, Producer, ProducerOptions, ProducerRecord};
+use crate::client::{Client, ClientError, Delivery, Producer, ProducerOptions, ProducerRecord};
 
 #[derive(Args)]
 pub struct ProduceArguments {
@@ -92,7 +92,7 @@ pub fn parse_codec(text: &str) -> Result<Codec, String> {
 pub async fn run(arguments: ProduceArguments) -> Result<(), Failure> {
     let client = arguments.connect.client_with(|options| options.auto_create_topics = true).await?;
     let topic: Arc<str> = Arc::from(arguments.topic.as_str());
-    let mut chooser = Chooser::new(&client, &arguments).await?;
+    let mut chooser = Chooser::new(&client, &topic, arguments.batch_bytes).await?;
     let options = ProducerOptions {
         acks: arguments.acks,
         codec: arguments.compression,
@@ -173,7 +173,7 @@ impl ProduceArguments {
     }
 }
 
-fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
+pub fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
     if wanted.is_empty() {
         return None;
     }
@@ -181,19 +181,19 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 /// Chooses partitions as Kafka's clients do.
-struct Chooser {
+pub struct Chooser {
     sticky: Sticky,
     partition_count: i32,
 }
 
 impl Chooser {
-    async fn new(client: &Client, arguments: &ProduceArguments) -> Result<Chooser, Failure> {
-        let partition_count = client.topic(&arguments.topic).await?.partitions.len() as i32;
+    pub async fn new(client: &Client, topic: &str, batch_bytes: usize) -> Result<Chooser, ClientError> {
+        let partition_count = client.topic(topic).await?.partitions.len() as i32;
         let seed = jiff::Timestamp::now().as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 32);
-        Ok(Chooser { sticky: Sticky::new(seed, arguments.batch_bytes.min(16 << 10)), partition_count })
+        Ok(Chooser { sticky: Sticky::new(seed, batch_bytes.min(16 << 10)), partition_count })
     }
 
-    fn choose(&mut self, asked: Option<i32>, record: &ProducerRecord) -> Result<i32, Failure> {
+    pub fn choose(&mut self, asked: Option<i32>, record: &ProducerRecord) -> Result<i32, Failure> {
         let count = self.partition_count;
         match (asked, &record.key) {
             (Some(partition), _) if (0..count).contains(&partition) => Ok(partition),
@@ -207,7 +207,7 @@ impl Chooser {
 }
 
 /// Reads lines in a thread of its own: standard input cannot be waited for in any better way.
-fn read_lines(file: Option<PathBuf>) -> Result<mpsc::Receiver<Result<Vec<Bytes>, Failure>>, Failure> {
+pub fn read_lines(file: Option<PathBuf>) -> Result<mpsc::Receiver<Result<Vec<Bytes>, Failure>>, Failure> {
     let input: Box<dyn Read + Send> = match file.filter(|path| path.as_os_str() != "-") {
         Some(path) => {
             let opened = std::fs::File::open(&path);
@@ -269,7 +269,7 @@ fn lines_of(text: &Bytes) -> Vec<Bytes> {
 #[derive(Default)]
 struct Tally {
     confirmed: u64,
-    error: Option<crate::client::ClientError>,
+    error: Option<ClientError>,
 }
 
 async fn count(mut deliveries: mpsc::Receiver<Delivery>, verbose: bool) -> Tally {

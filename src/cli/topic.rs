@@ -182,6 +182,7 @@ async fn create(arguments: CreateArguments) -> Result<(), Failure> {
         partitions: arguments.partitions,
         replication_factor: arguments.replicas,
         configs: arguments.configs.clone(),
+        assignments: Vec::new(),
     };
     let topics: Vec<NewTopic> = arguments.topics.iter().map(new_topic).collect();
     let mut outcomes = client.create_topics(&topics, arguments.dry_run).await?;

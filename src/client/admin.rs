@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use capek_wire::messages::create_partitions::CreatePartitionsTopic;
-use capek_wire::messages::create_topics::{CreatableTopic, CreatableTopicConfig};
+use capek_wire::messages::create_topics::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
 use capek_wire::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
 use capek_wire::messages::delete_topics::DeleteTopicState;
 use capek_wire::messages::describe_configs::{DescribeConfigsResource, DescribeConfigsResourceResult};
@@ -25,6 +25,8 @@ pub struct NewTopic {
     pub partitions: i32,
     pub replication_factor: i16,
     pub configs: Vec<(String, String)>,
+    /// The replicas of each partition, where the caller chooses them.
+    pub assignments: Vec<Vec<i32>>,
 }
 
 /// What became of one topic of a call.
@@ -40,6 +42,10 @@ pub enum Resource {
     Topic(String),
     /// A broker by id; an empty id is the default of all.
     Broker(String),
+    /// The log levels of a broker.
+    BrokerLogger(String),
+    ClientMetrics(String),
+    Group(String),
 }
 
 /// A config as the broker tells it.
@@ -61,12 +67,19 @@ impl Resource {
         match self {
             Resource::Topic(_) => 2,
             Resource::Broker(_) => 4,
+            Resource::BrokerLogger(_) => 8,
+            Resource::ClientMetrics(_) => 16,
+            Resource::Group(_) => 32,
         }
     }
 
     fn name(&self) -> &str {
         match self {
-            Resource::Topic(name) | Resource::Broker(name) => name,
+            Resource::Topic(name)
+            | Resource::Broker(name)
+            | Resource::BrokerLogger(name)
+            | Resource::ClientMetrics(name)
+            | Resource::Group(name) => name,
         }
     }
 }
@@ -77,6 +90,9 @@ impl std::fmt::Display for Resource {
             Resource::Topic(name) => write!(formatter, "topic '{name}'"),
             Resource::Broker(name) if name.is_empty() => write!(formatter, "all brokers"),
             Resource::Broker(name) => write!(formatter, "broker {name}"),
+            Resource::BrokerLogger(name) => write!(formatter, "the loggers of broker {name}"),
+            Resource::ClientMetrics(name) => write!(formatter, "client metrics '{name}'"),
+            Resource::Group(name) => write!(formatter, "group '{name}'"),
         }
     }
 }
@@ -95,11 +111,15 @@ impl Client {
             name: Str::from(name),
             value: Some(Str::from(value)),
         };
+        let assignment = |(index, brokers): (usize, &Vec<i32>)| CreatableReplicaAssignment {
+            partition_index: index as i32,
+            broker_ids: brokers.clone(),
+        };
         let creatable = |topic: &NewTopic| CreatableTopic {
             name: Str::from(&topic.name),
             num_partitions: topic.partitions,
             replication_factor: topic.replication_factor,
-            assignments: Vec::new(),
+            assignments: topic.assignments.iter().enumerate().map(assignment).collect(),
             configs: topic.configs.iter().map(config).collect(),
         };
         let request = CreateTopicsRequest {
@@ -172,8 +192,8 @@ impl Client {
             configuration_keys: names.map(|names| names.iter().map(Str::from).collect()),
         };
         let request =
-            DescribeConfigsRequest { resources: vec![wanted], include_synonyms: false, include_documentation: false };
-        self.retry("DescribeConfigs", || async {
+            DescribeConfigsRequest { resources: vec![wanted], include_synonyms: true, include_documentation: false };
+        self.retry_known("DescribeConfigs", || async {
             let connection = self.of_resource(resource).await?;
             let response = connection.call(&request).await?;
             let mut entries = Vec::new();
@@ -204,7 +224,7 @@ impl Client {
             configs: changes.iter().map(alterable).collect(),
         };
         let request = IncrementalAlterConfigsRequest { resources: vec![altered], validate_only: false };
-        self.retry("IncrementalAlterConfigs", || async {
+        self.retry_known("IncrementalAlterConfigs", || async {
             let connection = self.of_resource(resource).await?;
             let response = connection.call(&request).await?;
             let doing = format!("changing configs of {resource}");
@@ -218,7 +238,7 @@ impl Client {
     /// A broker's own configs are known to that broker alone.
     async fn of_resource(&self, resource: &Resource) -> Result<super::Connection, ClientError> {
         match resource {
-            Resource::Broker(id) if !id.is_empty() => match id.parse() {
+            Resource::Broker(id) | Resource::BrokerLogger(id) if !id.is_empty() => match id.parse() {
                 Ok(id) => self.broker(id).await,
                 Err(_) => Err(ClientError::Invalid(format!("'{id}' is not a broker id"))),
             },

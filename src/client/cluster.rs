@@ -247,6 +247,26 @@ impl Client {
     pub async fn retry<T, F: Future<Output = Result<T, ClientError>>>(
         &self,
         doing: &str,
+        call: impl FnMut() -> F,
+    ) -> Result<T, ClientError> {
+        self.retry_while(doing, ClientError::is_retriable, call).await
+    }
+
+    /// As [`Client::retry`], where a topic that is not there is an answer: nobody waits for it to come.
+    pub async fn retry_known<T, F: Future<Output = Result<T, ClientError>>>(
+        &self,
+        doing: &str,
+        call: impl FnMut() -> F,
+    ) -> Result<T, ClientError> {
+        let helps =
+            |error: &ClientError| error.is_retriable() && error.code() != Some(ErrorCode::UnknownTopicOrPartition);
+        self.retry_while(doing, helps, call).await
+    }
+
+    async fn retry_while<T, F: Future<Output = Result<T, ClientError>>>(
+        &self,
+        doing: &str,
+        helps: impl Fn(&ClientError) -> bool,
         mut call: impl FnMut() -> F,
     ) -> Result<T, ClientError> {
         let deadline = Instant::now() + self.shared.options.retry_timeout;
@@ -256,7 +276,7 @@ impl Client {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if !error.is_retriable() || Instant::now() + backoff > deadline {
+            if !helps(&error) || Instant::now() + backoff > deadline {
                 return Err(error);
             }
             log::debug!("{doing} failed, trying again in {backoff:?}: {error}");

@@ -15,6 +15,7 @@ mod topics;
 pub use docs::{DocsFormat, write_docs};
 pub use effective::{EffectiveConfig, Loaded, Origin};
 pub use listeners::{Endpoint, Listener};
+pub use properties::parse as parse_properties;
 pub use settings::{Settings, host_name};
 pub use sources::{Sources, load};
 pub use topics::TopicToCreate;

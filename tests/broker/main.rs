@@ -28,4 +28,6 @@ mod refusals;
 mod stop;
 mod streams;
 mod supervision;
+mod tool_groups;
+mod tool_names;
 mod tools;

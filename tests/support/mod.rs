@@ -2,6 +2,7 @@
 //! with a deadline, and hand-made frames for what no client would send.
 
 pub mod broker;
+pub mod compared_tools;
 pub mod frames;
 pub mod group;
 pub mod programs;

@@ -222,6 +222,13 @@ impl Background {
         }
     }
 
+    /// As Ctrl-C does.
+    pub fn interrupt(&mut self) {
+        let sent =
+            Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().expect("kill(1) is there");
+        assert!(sent.success());
+    }
+
     pub fn close_input(&mut self) {
         self.child.stdin = None;
     }

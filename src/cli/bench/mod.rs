@@ -143,7 +143,8 @@ async fn prepare_topic(client: &Client, topic: &str, sending: &Sending) -> Resul
     let missing = matches!(client.topic(topic).await, Err(ClientError::NotFound(_)));
     if missing {
         let (partitions, replication_factor) = (sending.partitions, sending.replicas);
-        let new_topic = NewTopic { name: topic.to_owned(), partitions, replication_factor, configs: Vec::new() };
+        let (configs, assignments) = (Vec::new(), Vec::new());
+        let new_topic = NewTopic { name: topic.to_owned(), partitions, replication_factor, configs, assignments };
         for outcome in client.create_topics(&[new_topic], false).await? {
             outcome.result?;
         }
