@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use atomic_waker::AtomicWaker;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use log::{debug, info, warn};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -30,6 +30,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::budget::{BudgetPermit, MemoryBudget};
 use crate::census::{ActorEntry, Chaos, bring_about};
+use crate::output::Output;
 use crate::read_buffers::ReadBuffers;
 use crate::requests::{self, Dispatch, PendingResponse, RequestContext, Response};
 use crate::supervision::ExitSignal;
@@ -56,8 +57,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often a busy socket is turned before others on its arbiter get their turn.
 const TURNS_MAX: usize = 8;
 const WRITE_SLICES_MAX: usize = 64;
-/// A chunk below this is copied next to its neighbours: a system call's slice costs more.
-const COPY_BYTES_MAX: usize = 4 << 10;
 
 /// Close the connection: the listener stops, or an operator asks.
 #[derive(Message)]
@@ -466,72 +465,6 @@ async fn run_request(slot: TaskSlot, waker: Arc<AtomicWaker>, request: requests:
     let guard = WakeOnDrop(slot, waker);
     let outcome = request.await;
     *guard.0.borrow_mut() = Some(outcome);
-}
-
-/// What waits to be written: small answers share a buffer, large chunks are kept as they came.
-#[derive(Default)]
-struct Output {
-    chunks: VecDeque<Bytes>,
-    tail: BytesMut,
-    len_bytes: usize,
-    written: u64,
-    pushed: u64,
-    /// Budget that is given back when so many bytes are written.
-    permits: VecDeque<(u64, BudgetPermit)>,
-}
-
-impl Output {
-    fn is_empty(&self) -> bool {
-        self.len_bytes == 0
-    }
-
-    fn push(&mut self, response: Response) {
-        for chunk in response.chunks {
-            self.len_bytes += chunk.len();
-            self.pushed += chunk.len() as u64;
-            if chunk.len() < COPY_BYTES_MAX {
-                self.tail.extend_from_slice(&chunk);
-            } else {
-                self.seal_tail();
-                self.chunks.push_back(chunk);
-            }
-        }
-        if let Some(permit) = response.permit {
-            self.permits.push_back((self.pushed, permit));
-        }
-    }
-
-    fn seal_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.chunks.push_back(self.tail.split().freeze());
-        }
-    }
-
-    fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.seal_tail();
-        let count = self.chunks.len().min(slices.len());
-        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-            *slice = IoSlice::new(chunk);
-        }
-        count
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        self.len_bytes -= count;
-        self.written += count as u64;
-        while count > 0 {
-            let Some(front) = self.chunks.front_mut() else { break };
-            if front.len() > count {
-                front.advance(count);
-                break;
-            }
-            count -= front.len();
-            self.chunks.pop_front();
-        }
-        while self.permits.front().is_some_and(|&(end, _)| end <= self.written) {
-            self.permits.pop_front();
-        }
-    }
 }
 
 /// Polled by actix whenever the connection's task wakes.

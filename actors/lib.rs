@@ -51,6 +51,7 @@ pub mod log_levels;
 mod meta_log;
 pub mod metadata_publisher;
 pub mod metrics;
+mod output;
 pub mod partition;
 pub mod produce;
 pub mod producer_ids;

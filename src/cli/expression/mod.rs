@@ -29,7 +29,7 @@ enum Node {
     And(Box<Node>, Box<Node>),
     Not(Box<Node>),
     Compare(Box<Node>, Comparison, Box<Node>),
-    Matches(Box<Node>, regex_lite::Regex),
+    Matches(Box<Node>, regex::Regex),
     Literal(serde_json::Value),
     Field(Field),
     /// Steps into the value as JSON.

@@ -94,9 +94,9 @@ impl Parser {
         Ok(Node::Compare(Box::new(left), comparison, Box::new(self.operand()?)))
     }
 
-    fn regex(&mut self) -> Result<regex_lite::Regex, String> {
+    fn regex(&mut self) -> Result<regex::Regex, String> {
         match self.take() {
-            Placed { token: Token::Text(text), position } => regex_lite::Regex::new(&text)
+            Placed { token: Token::Text(text), position } => regex::Regex::new(&text)
                 .map_err(|problem| at(position, format_args!("not a regular expression: {problem}"))),
             Placed { position, .. } => Err(at(position, "=~ needs a text between quotes")),
         }

@@ -128,7 +128,7 @@ fn check(options: &Options) -> Result<&'static str, ToolError> {
 }
 
 fn validate_regex(text: &str) -> Result<(), ToolError> {
-    match regex_lite::Regex::new(text) {
+    match regex::Regex::new(text) {
         Ok(_) => Ok(say(format_args!("The regular expression `{text}` is valid."))?),
         Err(problem) => Ok(say(format_args!("The regular expression `{text}` is invalid: {problem}."))?),
     }

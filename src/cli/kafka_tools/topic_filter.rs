@@ -1,7 +1,7 @@
 //! Topics by pattern, as the tools take it: a regular expression that must match the whole name, in which a comma
 //! separates alternatives.
 
-use regex_lite::Regex;
+use regex::Regex;
 
 #[derive(Debug)]
 pub struct TopicFilter(Regex);
