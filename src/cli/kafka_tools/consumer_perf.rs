@@ -1,9 +1,11 @@
 //! `kafka-consumer-perf-test`.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use capek_wire::batch::batches;
+use bytes::Bytes;
 
+use super::super::decode::for_each_record;
 use super::super::output::say;
 use super::ToolError;
 use super::options::{OptionSpec, Options, flag, value};
@@ -140,12 +142,11 @@ impl Run {
             let began = Instant::now();
             let was_assigned = !consumer.assigned().is_empty();
             for fetched in consumer.poll().await? {
-                let records = count(&fetched, wanted - self.read.records)?;
-                if records > 0 {
+                let before = self.read.records;
+                self.read.add(&fetched, wanted)?;
+                if self.read.records > before {
                     last = Instant::now();
                 }
-                self.read.records += records;
-                self.read.bytes += payload_bytes(&fetched);
                 consumer.processed(&fetched.topic, fetched.partition, fetched.next_offset);
             }
             if !was_assigned {
@@ -194,21 +195,20 @@ impl Run {
     }
 }
 
-/// Records from where the fetch began, at most `most`.
-fn count(fetched: &Fetched, most: u64) -> Result<u64, ToolError> {
-    let mut records = 0;
-    for found in batches(&fetched.records) {
-        let (_, header) = found.map_err(|error| ToolError::failed(error.to_string()))?;
-        if !header.is_control() {
-            records += header.next_offset() - header.base_offset.max(fetched.fetch_offset);
-        }
+impl Read {
+    /// Keys and values count, as Kafka counts them, of no more records than are wanted.
+    fn add(&mut self, fetched: &Fetched, wanted: u64) -> Result<(), ToolError> {
+        let _ = for_each_record(fetched, |_, record| {
+            if self.records >= wanted {
+                return Ok(ControlFlow::Break(()));
+            }
+            let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            self.records += 1;
+            self.bytes += length(&record.key) + length(&record.value);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(())
     }
-    Ok(u64::try_from(records).unwrap_or(0).min(most))
-}
-
-/// As they are on the wire: inflating them is no part of the measure.
-fn payload_bytes(fetched: &Fetched) -> u64 {
-    fetched.records.len() as u64
 }
 
 fn megabytes(bytes: u64) -> f64 {
