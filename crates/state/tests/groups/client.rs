@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use capek_state::group::{CommitRequest, HeartbeatRequest, JoinAnswer, JoinedMember, SyncRequest};
+use capek_state::group::{HeartbeatRequest, JoinAnswer, JoinedMember, SyncRequest};
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 
 use crate::fixtures::{GROUP, text};
 use crate::simulation::{
-    Answer, Random, Request, assignment, join_request, leave_request, offset_to_commit, parse_assignment,
+    Answer, Random, Request, assignment, commit_request, join_request, leave_request, parse_assignment,
 };
 
 pub const PARTITIONS: i32 = 7;
@@ -180,15 +180,8 @@ impl Client {
         for partition in &self.owned {
             *self.positions.entry(*partition).or_default() += random.below(5) as i64;
         }
-        let position = |partition: &i32| offset_to_commit(*partition, self.positions[partition]);
-        let request = CommitRequest {
-            group: text(GROUP),
-            member_id: self.member_id.clone(),
-            instance_id: self.instance_id.clone(),
-            generation: self.generation,
-            offsets: self.owned.iter().map(position).collect(),
-            ..CommitRequest::default()
-        };
+        let positions = self.owned.iter().map(|partition| (*partition, self.positions[partition])).collect();
+        let request = commit_request((&self.member_id, self.instance_id.as_ref()), self.generation, positions);
         self.ask(now_ms, Request::Commit(request))
     }
 

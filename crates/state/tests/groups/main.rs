@@ -3,6 +3,7 @@
 mod client;
 mod fixtures;
 mod joining;
+mod model;
 mod offsets;
 mod records;
 mod sessions;

@@ -467,7 +467,22 @@ pub fn leave_request(member_id: &Str) -> LeaveRequest {
     LeaveRequest { group: text(GROUP), members }
 }
 
-pub fn offset_to_commit(partition: i32, offset: i64) -> OffsetToCommit {
+pub fn commit_request(
+    (member_id, instance_id): (&Str, Option<&Str>),
+    generation: i32,
+    offsets: Vec<(i32, i64)>,
+) -> CommitRequest {
+    CommitRequest {
+        group: text(GROUP),
+        member_id: member_id.clone(),
+        instance_id: instance_id.cloned(),
+        generation,
+        offsets: offsets.into_iter().map(|(partition, offset)| offset_to_commit(partition, offset)).collect(),
+        ..CommitRequest::default()
+    }
+}
+
+fn offset_to_commit(partition: i32, offset: i64) -> OffsetToCommit {
     OffsetToCommit { topic: text("orders"), topic_id: Uuid::ZERO, partition, offset, ..OffsetToCommit::default() }
 }
 
