@@ -7,13 +7,19 @@ use crate::requests::SERVED;
 
 /// `metadata.version` of Kafka 4.3: tools read it to learn what they may ask.
 const METADATA_VERSION: i16 = 30;
+const GROUP_VERSION: &str = "group.version";
 
 /// What this broker can run at. A feature is in here only when all that it promises is served.
 pub fn supported() -> Vec<SupportedFeature> {
     let metadata = SupportedFeature { name: "metadata.version", lowest: METADATA_VERSION, highest: METADATA_VERSION };
-    let groups = SupportedFeature { name: "group.version", lowest: 0, highest: 1 };
+    let groups = SupportedFeature { name: GROUP_VERSION, lowest: 0, highest: 1 };
     let has_groups = SERVED.contains(&ApiKey::ConsumerGroupHeartbeat);
     std::iter::once(metadata).chain(has_groups.then_some(groups)).collect()
+}
+
+/// An operator may have taken `group.version` back: then members of the consumer protocol are told to use the classic one.
+pub fn has_consumer_protocol(image: &Image) -> bool {
+    image.feature_level(GROUP_VERSION) != Some(0)
 }
 
 /// The commands that finalise what nobody has decided on yet, at the highest level.

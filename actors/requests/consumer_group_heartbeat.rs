@@ -5,10 +5,12 @@ use std::rc::Rc;
 
 use capek_state::group::ConsumerHeartbeat;
 use capek_wire::codec::{Reader, Str};
+use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Uuid;
 use capek_wire::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 
 use super::{Call, Dispatch, RequestContext, coordinator};
+use crate::features;
 
 pub(super) fn start(call: Call, reader: Reader) -> Dispatch {
     let client_id = call.header.client_id.clone().unwrap_or_default();
@@ -21,6 +23,10 @@ async fn answer(
     version: i16,
     client_id: Str,
 ) -> ConsumerGroupHeartbeatResponse {
+    if !features::has_consumer_protocol(&context.broker.image.load()) {
+        let error_code = ErrorCode::UnsupportedVersion.code();
+        return ConsumerGroupHeartbeatResponse { error_code, ..Default::default() };
+    }
     let group = request.group_id.clone();
     let heartbeat = ConsumerHeartbeat {
         request,

@@ -7,6 +7,8 @@ use crate::support::programs::{java, output_of, run};
 const ALTER_REPLICA_LOG_DIRS: i16 = 34;
 const ELECT_LEADERS: i16 = 43;
 const API_VERSIONS: i16 = 18;
+const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
+const UNSUPPORTED_VERSION: i16 = 35;
 
 #[test]
 fn kafka_reassign_partitions_finds_that_everything_is_in_its_place() {
@@ -100,6 +102,24 @@ fn features_travel_from_version_three_on() {
         let found = rest.windows(supported.len()).filter(|window| *window == supported).count();
         assert_eq!(found, 2, "once as supported, once as finalised: {rest:?}");
     }
+}
+
+#[test]
+fn without_the_feature_members_of_the_consumer_protocol_are_sent_away() {
+    let broker = Broker::start();
+    // An empty tag section of the header; then group g, no member id, epoch 0, and nothing else said.
+    let body = Fields::default().raw(&[0, 2, b'g', 1]).i32(0).raw(&[0, 0]).i32(1000).raw(&[0, 0, 0, 0]);
+    let error = || {
+        let mut answer = broker.client().call(CONSUMER_GROUP_HEARTBEAT, 0, body.clone());
+        let (_tags, _throttle_ms) = (answer.i8(), answer.i32());
+        answer.i16()
+    };
+    assert_ne!(error(), UNSUPPORTED_VERSION);
+    let tool = |arguments: &[&str]| tool(&broker, "org.apache.kafka.tools.FeatureCommand", arguments);
+    tool(&["downgrade", "--feature", "group.version=0"]);
+    assert_eq!(error(), UNSUPPORTED_VERSION);
+    tool(&["upgrade", "--feature", "group.version=1"]);
+    assert_ne!(error(), UNSUPPORTED_VERSION);
 }
 
 #[test]

@@ -12,11 +12,11 @@ pub fn group_configs() -> &'static [ConfigDef] {
 #[rustfmt::skip] // a table, one definition after the other
 static GROUP: &[ConfigDef] = &[
     int("consumer.assignment.interval.ms", "1000", "The shortest time between two assignments of the group.")
-        .at_least(0).synonyms(&["group.consumer.assignment.interval.ms"]).cluster_wide(),
+        .at_least(0).synonyms(&["group.consumer.assignment.interval.ms"]).cluster_wide().honoured(),
     int("consumer.heartbeat.interval.ms", "5000", "How often a member is told to report.")
-        .at_least(1).synonyms(&["group.consumer.heartbeat.interval.ms"]).cluster_wide(),
+        .at_least(1).synonyms(&["group.consumer.heartbeat.interval.ms"]).cluster_wide().honoured(),
     int("consumer.session.timeout.ms", "45000", "After how long without a report a member is removed.")
-        .at_least(1).synonyms(&["group.consumer.session.timeout.ms"]).cluster_wide(),
+        .at_least(1).synonyms(&["group.consumer.session.timeout.ms"]).cluster_wide().honoured(),
     int("share.assignment.interval.ms", "1000", "The shortest time between two assignments of the share group.")
         .at_least(0).synonyms(&["group.share.assignment.interval.ms"]).cluster_wide(),
     string("share.auto.offset.reset", "latest", "Where a share group begins in a partition: `earliest`, `latest` or `by_duration:PnDTnHnMn.nS`.")
