@@ -204,10 +204,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(directory).expect("the directory is there").flatten() {
         let path = entry.path();
         let name = entry.file_name();
+        // In a worktree of git's `.git` is a file.
+        if NOT_OURS.iter().any(|other| name == *other) {
+            continue;
+        }
         if path.is_dir() {
-            if !NOT_OURS.iter().any(|other| name == *other) {
-                found.extend(files(&path));
-            }
+            found.extend(files(&path));
         } else if fs::read(&path).is_ok_and(|bytes| String::from_utf8(bytes).is_ok()) {
             found.push(path);
         }
