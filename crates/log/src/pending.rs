@@ -48,6 +48,12 @@ impl Snapshot {
     }
 }
 
+impl State {
+    fn len_bytes(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
+    }
+}
+
 impl Pending {
     /// Everything below `written` is in the file.
     pub fn new(written: u64) -> Pending {
@@ -71,35 +77,32 @@ impl Pending {
     }
 
     pub fn len_bytes(&self) -> usize {
-        let state = self.state();
-        state.chunks.iter().map(Bytes::len).sum::<usize>() + state.tail.len()
+        self.state().len_bytes()
     }
 
     /// Adds to the end.
     pub fn push(&self, slices: &[io::IoSlice<'_>]) {
         let mut state = self.state();
+        assert!(!state.is_gone, "an append to a segment whose files go");
         for slice in slices {
             state.tail.extend_from_slice(slice);
         }
     }
 
-    /// All that is pending, to be written or read; `None` when nothing is, or when it is no longer wanted.
+    /// All that is pending, to be written; `None` when nothing is, or when it is no longer wanted.
     pub fn snapshot(&self) -> Option<Snapshot> {
+        let snapshot = self.snapshot_or_empty();
+        (!snapshot.chunks.is_empty()).then_some(snapshot)
+    }
+
+    /// The same for who reads or cuts: where the file ends counts, too, and both are of one moment.
+    pub fn snapshot_or_empty(&self) -> Snapshot {
         let mut state = self.state();
-        if state.is_gone || (state.chunks.is_empty() && state.tail.is_empty()) {
-            return None;
-        }
         if !state.tail.is_empty() {
             let frozen = state.tail.split().freeze();
             state.chunks.push(frozen);
         }
-        Some(Snapshot { written: state.written, chunks: state.chunks.clone() })
-    }
-
-    /// The same for a cut, which may find that nothing is pending.
-    pub fn snapshot_or_empty(&self) -> Snapshot {
-        let written = self.state().written;
-        self.snapshot().unwrap_or(Snapshot { written, chunks: Vec::new() })
+        Snapshot { written: state.written, chunks: state.chunks.clone() }
     }
 
     /// Everything below `position` is in the file now; returns how many bytes that were pending are so no longer.
@@ -123,8 +126,8 @@ impl Pending {
 
     /// The segment goes; returns how many bytes were pending.
     pub fn discard(&self) -> usize {
-        let freed = self.len_bytes();
         let mut state = self.state();
+        let freed = state.len_bytes();
         state.is_gone = true;
         state.chunks.clear();
         state.tail = BytesMut::new();
@@ -215,6 +218,29 @@ mod tests {
         assert_eq!(cut.read(0, 100), (10, b"abcd".to_vec()));
         let cut_in_the_file = Pending::cut_from(pending.snapshot_or_empty(), 7);
         assert_eq!(cut_in_the_file.read(0, 100), (7, Vec::new()));
+    }
+
+    /// What a reader is given reaches the end that it was told of, whoever writes meanwhile.
+    #[test]
+    fn no_reader_misses_what_is_written_while_it_looks() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+
+        const BYTES: u64 = 200_000;
+        let (pending, end) = (Pending::new(0), AtomicU64::new(0));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for position in 1..=BYTES {
+                    pushed(&pending, b"x");
+                    end.store(position, Ordering::Release);
+                    pending.note_written(position);
+                }
+            });
+            while end.load(Ordering::Acquire) < BYTES {
+                let end = end.load(Ordering::Acquire);
+                let seen = pending.snapshot_or_empty();
+                assert!(seen.written + seen.len_bytes() as u64 >= end, "{} of {end}", seen.written);
+            }
+        });
     }
 
     #[test]
