@@ -2,40 +2,50 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, AsyncContext, Context, Handler, Message};
 use arc_swap::ArcSwap;
-use capek_log::vfs::RealVfs;
-use capek_log::{JournalOptions, LogId, LogSpec, OpenError};
+use capek_log::OpenError;
 use capek_state::Refusal;
-use capek_state::cluster::{Command, Delta, Endpoint, Image, PartitionRecord, Record, RegisterBroker, decide};
-use capek_state::config::Flush;
-use capek_wire::ids::Uuid;
+use capek_state::cluster::Image;
 use log::{error, info, warn};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::broker_children::{Metadata, adopt, cluster_dir, metadata_children, retention_child, start_listeners};
+use crate::broker_children::{
+    Metadata, adopt, cluster_dir, metadata_children, proposer_child, retention_child, start_listeners,
+};
+use crate::broker_open::{Opened, open_alone, open_in_cluster, set_strays_aside};
 use crate::budget::MemoryBudget;
+use crate::call_lane::CallLanes;
+use crate::call_server::CarriedHttp;
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
 use crate::children::{Children, Slot, StartChild};
 use crate::cleaning::{Cleaning, CleaningStart};
-use crate::config::{BrokerConfig, ListenerConfig};
+use crate::cluster_start::{self, Joined};
+use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinator_manager::{CoordinatorManager, CoordinatorManagerStart, StopCoordinators};
 use crate::coordinator_routes::CoordinatorRoutes;
-use crate::features;
 use crate::fetch_sessions::FetchSessions;
+use crate::heartbeat::{Heartbeat, Leave};
+use crate::in_sync_proposer::{InSyncProposerStart, ProposerHandle};
 use crate::journal::{self, JournalFailed, JournalHandle, RoundDispatcher};
 use crate::listener::{Drain, Listener};
 use crate::log_cleaner::{LogCleaner, StopCleaning};
-use crate::meta_log::{MetaLog, MetaLogError};
+use crate::meta_log::MetaLogError;
+use crate::metadata_publisher::Watching;
 use crate::metrics::Metrics;
-use crate::replica_manager::{ApplyDelta, DataArbiter, DataDir, ReplicaManager, ReplicaManagerStart, StopReplicas};
+use crate::peer_manager::PeerManager;
+use crate::raft::quorum::{Quorum, QuorumView};
+use crate::remote_partition::RemotePartitions;
+use crate::replica_manager::{
+    ApplyDelta, DataArbiter, DataDir, Peers, ReplicaManager, ReplicaManagerStart, StopReplicas,
+};
+use crate::replication_quota::ReplicationQuota;
 use crate::routes::Routes;
-use crate::sockets::{addresses, bind_all, with_bound_ports};
+use crate::sockets::{addresses, listen_all};
 use crate::supervision::{ChildExited, ExitCause, ExitSignal, Verdict};
 
 /// What every request may read: the published state of this broker.
@@ -46,6 +56,12 @@ pub struct BrokerShared {
     pub routes: Arc<Routes>,
     pub coordinators: Arc<CoordinatorRoutes>,
     pub controller: Arc<Slot<Controller>>,
+    /// In a cluster.
+    pub quorum: Option<Arc<Quorum>>,
+    /// Of this process, as it registered.
+    pub broker_epoch: i64,
+    /// Where records move.
+    pub data_arbiters: Vec<ArbiterHandle>,
     pub census: Census,
     pub metrics: Metrics,
     /// For frames: from their first byte until every partition has answered.
@@ -55,6 +71,44 @@ pub struct BrokerShared {
     pub fetch_bytes_max: usize,
     pub fetch_sessions: FetchSessions,
     pub producer_ids: crate::producer_ids::ProducerIds,
+    /// For followers that are throttled.
+    pub replication_quota: ReplicationQuota,
+    /// In a cluster: to the others, for what they serve.
+    pub calls: Option<CallLanes>,
+    /// What readers here know of partitions that others lead.
+    pub remote_partitions: RemotePartitions,
+    /// Set when HTTP is served: takes what clients of other brokers want of what lives here.
+    pub carried_http: OnceLock<mpsc::Sender<CarriedHttp>>,
+}
+
+impl BrokerShared {
+    /// Whom clients are told to take changes of metadata to; -1: nobody, for now.
+    pub fn controller_id(&self) -> i32 {
+        match &self.quorum {
+            None => self.config.node_id,
+            Some(quorum) => quorum.controller().unwrap_or(-1),
+        }
+    }
+
+    pub fn is_controller(&self) -> bool {
+        self.quorum.as_ref().is_none_or(|quorum| quorum.is_controller())
+    }
+
+    /// A broker by itself is its own quorum, and reigns over the metadata since it registered.
+    pub fn quorum_view(&self) -> QuorumView {
+        if let Some(quorum) = &self.quorum {
+            return quorum.view();
+        }
+        let log_end = self.image.load().records_applied();
+        QuorumView {
+            controller: Some(self.config.node_id),
+            term: u64::try_from(self.broker_epoch).unwrap_or(0),
+            log_end,
+            committed: log_end,
+            voters: [(self.config.node_id, String::new())].into(),
+            ..QuorumView::default()
+        }
+    }
 }
 
 /// Why a broker cannot start; each is a sentence that says what to do.
@@ -64,6 +118,9 @@ pub enum StartError {
     DataDirectory(#[from] OpenError),
     #[error("{0}")]
     MetaLog(#[from] MetaLogError),
+    /// It cannot take its part in the cluster.
+    #[error("{0}")]
+    Quorum(String),
     #[error(
         "listener {listener} cannot listen on {address}: {error}. Is another broker running there? Choose another address with --kafka HOST:PORT"
     )]
@@ -87,10 +144,13 @@ pub struct RunningBroker {
     log_cleaner: Addr<LogCleaner>,
     journals: Vec<JournalHandle>,
     arbiters: Vec<Arbiter>,
+    cluster: Option<(Joined, Arc<Slot<Heartbeat>>)>,
     broker: Addr<Broker>,
     failed: oneshot::Receiver<String>,
 }
 
+/// How long the controller may take to move this broker's leaderships elsewhere, at a stop.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long connections may take to answer what they have begun, at a stop.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
@@ -100,6 +160,9 @@ pub enum ChildId {
     MetadataPublisher,
     Controller,
     Retention,
+    PeerListener,
+    InSyncProposer,
+    Heartbeat,
     /// By its place in the configuration.
     Listener(usize),
 }
@@ -182,6 +245,8 @@ impl Handler<ChildExited<ChildId>> for Broker {
         }
         match self.children.exited(&exited, Instant::now()) {
             None => {}
+            // A panic is mended by the next life; this is not.
+            Some(_) if exited.cause == ExitCause::Failed => self.escalate(format!("{:?} gave up", exited.child)),
             Some(Verdict::RestartAfter(backoff)) => {
                 warn!("{:?} ended ({:?}), restarting after {backoff:?}", exited.child, exited.cause);
                 context.notify_later(RestartDue(exited.child), backoff);
@@ -238,28 +303,25 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     let children = Children::new(config.restarts_max, config.restart_period);
     let broker = Broker { failed: Some(failed_sender), is_stopping: false, children, entry }.start();
 
-    let opened = open_data(&config)?;
-    let sockets = match bind_all(&config.listeners) {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            close_unused(opened.dirs);
-            return Err(error);
-        }
+    let (opened, config, sockets) = match config.cluster.clone() {
+        None => open_alone(config)?,
+        Some(cluster) => open_in_cluster(config, &cluster, &broker, &census).await?,
     };
-    let config = Arc::new(with_bound_ports(config, &sockets));
+    let Opened { dirs: opened_dirs, was_clean, image, delta, ledger, joined } = opened;
     let bound = sockets.iter().map(|(name, sockets)| (name.clone(), addresses(sockets))).collect();
-    let (image, delta, meta_log) = register(&config, opened.meta_log, opened.image, opened.delta, opened.was_clean)?;
     let cluster_id = image.cluster_id().unwrap_or_default().to_string();
+    let broker_epoch = image.broker(config.node_id).map_or(-1, |broker| broker.epoch);
+    let quorum = joined.as_ref().map(|joined| joined.quorum.clone());
 
     let routes = Arc::new(Routes::default());
     let (mut arbiters, data_arbiters) = start_arbiters(config.data_arbiter_count()).await;
     let mut dirs = Vec::new();
     let mut found = HashMap::new();
-    for (index, dir) in opened.dirs.into_iter().enumerate() {
+    for (index, dir) in opened_dirs.into_iter().enumerate() {
         let path = format!("broker/journal:{index}");
         census.enter(path, "journal").begin(1, None);
         let (handle, _thread) = journal::start(dir.engine, broker.clone().recipient());
-        remove_strays(&handle, &dir.logs, &image).await;
+        set_strays_aside(&handle, &dir.logs, &image, config.node_id).await;
         for log in &dir.logs {
             found.insert((log.topic_id, log.partition), index);
         }
@@ -267,6 +329,23 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     }
     let journals: Vec<_> = dirs.iter().map(|dir| dir.journal.clone()).collect();
     let exit = |name: &'static str| ExitSignal::new(broker.clone().recipient(), name, 1);
+    let published = Arc::new(ArcSwap::new(image.clone()));
+    let controller = Arc::<Slot<Controller>>::default();
+    let peers = joined.as_ref().map(|joined| {
+        let handles = data_arbiters.iter().map(|arbiter| arbiter.handle.clone()).collect();
+        let (image, me) = (published.clone(), joined.me.clone());
+        let peer_manager = PeerManager::new(config.clone(), image, me, census.clone(), handles, exit("peer-manager"));
+        Peers { peer_manager: peer_manager.start(), proposer: ProposerHandle::default() }
+    });
+    if let Some(peers) = &peers {
+        let start = InSyncProposerStart {
+            node_id: config.node_id,
+            image: published.clone(),
+            routes: routes.clone(),
+            controller: controller.clone(),
+        };
+        adopt(&broker, proposer_child(start, peers.proposer.clone(), &census)).await?;
+    }
     let replica_manager = ReplicaManager::new(ReplicaManagerStart {
         config: config.clone(),
         routes: routes.clone(),
@@ -274,11 +353,11 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         arbiters: data_arbiters.clone(),
         dirs,
         found,
+        peers,
         entry: census.enter("broker/replica-manager".to_string(), "replica-manager"),
         exit: exit("replica-manager"),
     })
     .start();
-    let image = Arc::new(image);
     let applied = replica_manager.send(ApplyDelta { image: image.clone(), delta: Arc::new(delta) }).await;
     applied.map_err(|error| StartError::Io(std::io::Error::other(error)))?;
     let coordination = Arbiter::new();
@@ -295,21 +374,28 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     })
     .start();
     arbiters.push(coordination);
-    let published = Arc::new(ArcSwap::new(image.clone()));
-    let controller = Arc::<Slot<Controller>>::default();
+    let metrics = Metrics {
+        peers: joined.as_ref().map(|joined| joined.peers.clone()).unwrap_or_default(),
+        refusals: quorum.as_ref().map(|quorum| quorum.refusals.clone()).unwrap_or_default(),
+        journals: journals.iter().map(|journal| journal.metrics.clone()).collect(),
+        ..Metrics::default()
+    };
     let metadata = Metadata {
         published: published.clone(),
         publisher: Arc::default(),
         controller: controller.clone(),
         replica_manager: replica_manager.clone(),
         coordinator_manager: coordinator_manager.clone(),
-        first: Some((meta_log, Image::clone(&image))),
+        first: Some(ledger),
+        quorum: quorum.clone(),
         cluster_dir: cluster_dir(&config),
+        watching: Watching { node_id: config.node_id, quorum: quorum.clone(), changes: metrics.changes.clone() },
+        refusals: metrics.refusals.clone(),
     };
+    let publisher = metadata.publisher.clone();
     for child in metadata_children(metadata, &census).into_iter().chain([retention_child(&config, &routes, &census)]) {
         adopt(&broker, child).await?;
     }
-    let metrics = Metrics::default();
     let cleaning = Cleaning::new(CleaningStart {
         config: config.clone(),
         image: published.clone(),
@@ -320,12 +406,21 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
     let (restarts_max, restart_period) = (config.restarts_max, config.restart_period);
     let log_cleaner =
         LogCleaner::new(Arc::new(cleaning), census.clone(), restarts_max, restart_period, exit("log-cleaner")).start();
+    let handles: Vec<_> = data_arbiters.iter().map(|arbiter| arbiter.handle.clone()).collect();
+    let calls = joined.as_ref().map(|joined| CallLanes::new(joined.me.clone(), published.clone(), handles.clone()));
     let shared = Arc::new(BrokerShared {
+        calls,
+        remote_partitions: RemotePartitions::default(),
+        carried_http: OnceLock::new(),
+        replication_quota: ReplicationQuota::of_leaders(config.clone(), published.clone()),
         cluster_id,
         image: published,
         routes,
         coordinators,
         controller,
+        quorum,
+        broker_epoch,
+        data_arbiters: handles,
         census: census.clone(),
         metrics,
         // Half each: what slow consumers hold must not keep producers out.
@@ -336,18 +431,27 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         producer_ids: Default::default(),
         config: config.clone(),
     });
+    let cluster = match joined.zip(config.cluster.as_ref()) {
+        None => None,
+        Some((joined, cluster)) => {
+            let heartbeat = cluster_start::take_part(&joined, cluster, &shared, publisher, &broker).await?;
+            Some((joined, heartbeat))
+        }
+    };
+    listen_all(&sockets)?;
     let listeners = start_listeners(&shared, sockets, &data_arbiters, &broker).await?;
     info!("node {} of cluster {} is ready", config.node_id, shared.cluster_id);
     Ok(RunningBroker {
         shared,
         bound,
-        was_clean: opened.was_clean,
+        was_clean,
         listeners,
         replica_manager,
         coordinator_manager,
         log_cleaner,
         journals,
         arbiters,
+        cluster,
         broker,
         failed,
     })
@@ -370,6 +474,11 @@ impl RunningBroker {
     /// Stops bottom to top: connections answer what they have begun, replicas stop, journals are closed with the clean mark.
     pub async fn stop(self) -> Result<(), String> {
         self.broker.do_send(Stopping);
+        if let Some((_, heartbeat)) = &self.cluster
+            && !heartbeat.send(Leave { patience: LEAVE_PATIENCE }).await.unwrap_or(false)
+        {
+            warn!("the controller did not let this broker go within {LEAVE_PATIENCE:?}: it goes anyway");
+        }
         for listener in &self.listeners {
             // An error says that it is gone already.
             let _ = listener.send(Drain { grace: DRAIN_GRACE }).await;
@@ -381,156 +490,13 @@ impl RunningBroker {
         for journal in &self.journals {
             closed = closed.and(journal.close().await);
         }
+        if let Some((joined, _)) = &self.cluster {
+            joined.stop().await;
+        }
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
         closed
-    }
-}
-
-struct OpenedDir {
-    engine: capek_log::Journal,
-    logs: Vec<LogId>,
-}
-
-struct Opened {
-    dirs: Vec<OpenedDir>,
-    meta_log: MetaLog,
-    image: Image,
-    delta: Delta,
-    was_clean: bool,
-}
-
-/// Opens (and if need be recovers) every data directory, and replays the metadata log.
-fn open_data(config: &BrokerConfig) -> Result<Opened, StartError> {
-    let vfs = Arc::new(RealVfs);
-    let known = config.data_dirs.iter().find_map(|dir| cluster_id_of(dir));
-    let cluster_id = config.cluster_id.clone().or(known).unwrap_or_else(|| Uuid(crate::random::bytes()).to_string());
-    let mut dirs = Vec::new();
-    let mut was_clean = true;
-    for path in &config.data_dirs {
-        let options = JournalOptions {
-            file_bytes: config.journal_file_bytes,
-            ..JournalOptions::new(path, config.node_id, &cluster_id)
-        };
-        let (engine, recovery) = capek_log::Journal::open(vfs.clone(), options)?;
-        was_clean &= recovery.clean;
-        for log in recovery.logs.iter().filter(|log| log.damaged.is_some()) {
-            let reason = log.damaged.as_deref().unwrap_or_default();
-            error!("{}-{} is damaged: {reason}", log.id.topic, log.id.partition);
-        }
-        if !recovery.clean {
-            info!("{}: recovered, {} journal entries replayed", path.display(), recovery.replayed_entries);
-        }
-        dirs.push(OpenedDir { engine, logs: recovery.logs.into_iter().map(|log| log.id).collect() });
-    }
-    let (mut meta_log, records) = MetaLog::open(&cluster_dir(config))?;
-    let mut image = Image::default();
-    let mut delta = Delta::default();
-    for record in &records {
-        image.apply_into(record, &mut delta);
-    }
-    if records.is_empty() {
-        change(&mut meta_log, &mut image, &mut delta, &Command::CreateCluster { cluster_id })?;
-    }
-    Ok(Opened { dirs, meta_log, image, delta, was_clean })
-}
-
-/// The cluster that a directory belongs to, if it was used before; `Journal::open` checks the file in full.
-fn cluster_id_of(dir: &Path) -> Option<String> {
-    let properties = std::fs::read_to_string(dir.join("meta.properties")).ok()?;
-    properties.lines().find_map(|line| line.strip_prefix("cluster.id=")).map(|id| id.trim().to_string())
-}
-
-/// A change of metadata before there is a controller to ask.
-fn change(log: &mut MetaLog, image: &mut Image, delta: &mut Delta, command: &Command) -> Result<(), StartError> {
-    let decision = decide(image, command).map_err(StartError::Metadata)?;
-    log.append(&decision.records)?;
-    for record in &decision.records {
-        image.apply_into(record, delta);
-    }
-    Ok(())
-}
-
-/// This process is the broker of this id from now on, with these listeners.
-fn register(
-    config: &BrokerConfig,
-    mut meta_log: MetaLog,
-    mut image: Image,
-    mut delta: Delta,
-    was_clean: bool,
-) -> Result<(Image, Delta, MetaLog), StartError> {
-    let endpoint = |listener: &ListenerConfig| Endpoint {
-        name: listener.name.clone(),
-        protocol: listener.protocol.clone(),
-        host: listener.advertised_host.clone(),
-        port: listener.advertised_port,
-    };
-    let command = Command::RegisterBroker(RegisterBroker {
-        broker: config.node_id,
-        incarnation: Uuid(crate::random::bytes()),
-        listeners: config.listeners.iter().map(endpoint).collect(),
-        rack: config.rack.clone(),
-        dirs: Vec::new(),
-        fenced: false,
-        previous_is_gone: true, // the lock of the data directory says so
-    });
-    change(&mut meta_log, &mut image, &mut delta, &command)?;
-    for command in features::undecided(&image) {
-        change(&mut meta_log, &mut image, &mut delta, &command)?;
-    }
-    if !was_clean {
-        let bumped = bumped_async_partitions(config, &image);
-        meta_log.append(&bumped)?;
-        bumped.iter().for_each(|record| image.apply_into(record, &mut delta));
-    }
-    Ok((image, delta, meta_log))
-}
-
-/// An `async` log may have lost what its readers saw: a new leader epoch, before the first append, tells them so (KIP-320).
-fn bumped_async_partitions(config: &BrokerConfig, image: &Image) -> Vec<Record> {
-    let mut bumped = Vec::new();
-    for topic in image.topics() {
-        let flush = image.topic_config(&topic.name, config.node_id, &config.properties).flush;
-        if flush != Flush::Async {
-            continue;
-        }
-        for (index, partition) in topic.partitions.iter().enumerate() {
-            bumped.push(Record::Partition(PartitionRecord {
-                topic_id: topic.id,
-                partition: index as i32,
-                replicas: partition.replicas.clone(),
-                isr: partition.isr.clone(),
-                leader: partition.leader,
-                leader_epoch: partition.leader_epoch + 1,
-                partition_epoch: partition.partition_epoch + 1,
-                dirs: partition.dirs.clone(),
-            }));
-        }
-    }
-    bumped
-}
-
-/// A topic was deleted, and the process ended before its directories were: finish that.
-async fn remove_strays(journal: &JournalHandle, logs: &[LogId], image: &Image) {
-    let is_known = |log: &&LogId| image.partition(log.topic_id, log.partition).is_some();
-    let strays: Vec<_> = logs.iter().filter(|log| !is_known(log)).cloned().collect();
-    if strays.is_empty() {
-        return;
-    }
-    warn!("deleting {} partition directories whose topic is gone", strays.len());
-    let specs = strays.into_iter().map(|id| LogSpec { id, config: Default::default() }).collect();
-    for log in journal.create(specs).await.into_iter().flatten() {
-        journal.delete(&log).await;
-    }
-}
-
-/// The start fails after the directories were opened: they were not changed, so the clean mark comes back.
-fn close_unused(dirs: Vec<OpenedDir>) {
-    for dir in dirs {
-        if let Err(error) = dir.engine.close() {
-            warn!("a data directory was not closed cleanly: {error}");
-        }
     }
 }
 

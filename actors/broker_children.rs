@@ -12,12 +12,15 @@ use crate::broker::{Adopt, Broker, BrokerShared, ChildId, StartError};
 use crate::census::Census;
 use crate::children::Slot;
 use crate::config::BrokerConfig;
-use crate::controller::{CatchUp, Controller, ControllerStart};
+use crate::controller::{Alone, CatchUp, Controller, ControllerStart, Ledger};
 use crate::coordinator_manager::CoordinatorManager;
+use crate::in_sync_proposer::{InSyncProposer, InSyncProposerStart, ProposerHandle};
 use crate::listener::Listener;
 use crate::meta_log::{MetaLog, MetaLogError};
-use crate::metadata_publisher::MetadataPublisher;
+use crate::metadata_publisher::{MetadataPublisher, Watching};
+use crate::raft::quorum::Quorum;
 use crate::replica_manager::{DataArbiter, ReplicaManager};
+use crate::request_metrics::ErrorCounts;
 use crate::retention::Retention;
 use crate::routes::Routes;
 use crate::sockets::Bound;
@@ -74,9 +77,13 @@ pub struct Metadata {
     pub controller: Arc<Slot<Controller>>,
     pub replica_manager: Addr<ReplicaManager>,
     pub coordinator_manager: Addr<CoordinatorManager>,
-    /// For the first controller; the next ones read the log again.
-    pub first: Option<(MetaLog, Image)>,
+    /// For the first controller; the next ones of a broker alone read the log again.
+    pub first: Option<Ledger>,
+    /// In a cluster.
+    pub quorum: Option<Arc<Quorum>>,
     pub cluster_dir: PathBuf,
+    pub watching: Watching,
+    pub refusals: Arc<ErrorCounts>,
 }
 
 pub fn metadata_children(mut metadata: Metadata, census: &Census) -> [Adopt; 2] {
@@ -84,9 +91,11 @@ pub fn metadata_children(mut metadata: Metadata, census: &Census) -> [Adopt; 2] 
     let (published, slot) = (metadata.published.clone(), metadata.publisher.clone());
     let (replicas, coordinators) = (metadata.replica_manager.clone(), metadata.coordinator_manager.clone());
     let (controller, child_entry) = (metadata.controller.clone(), entry.clone());
+    let watching = metadata.watching.clone();
     let start_publisher = move |exit| {
         let (replicas, coordinators, entry) = (replicas.clone(), coordinators.clone(), child_entry.clone());
-        let publisher = MetadataPublisher::new(published.clone(), replicas, coordinators, entry, exit);
+        let publisher =
+            MetadataPublisher::new(published.clone(), replicas, coordinators, watching.clone(), entry, exit);
         slot.set(publisher.start());
         if let Some(controller) = controller.get() {
             controller.do_send(CatchUp);
@@ -98,29 +107,34 @@ pub fn metadata_children(mut metadata: Metadata, census: &Census) -> [Adopt; 2] 
     let entry = census.enter("broker/controller".to_string(), "controller");
     let child_entry = entry.clone();
     let start_controller = move |exit| {
-        let (log, image) = match metadata.first.take() {
-            Some(first) => first,
-            None => read_metadata(&metadata.cluster_dir).map_err(|error| error.to_string())?,
+        let ledger = match (metadata.first.take(), &metadata.quorum) {
+            (Some(first), _) => first,
+            (None, Some(quorum)) => Ledger::Quorum(quorum.clone()),
+            (None, None) => read_metadata(&metadata.cluster_dir).map_err(|error| error.to_string())?,
         };
-        let start = ControllerStart {
-            log,
-            image,
-            publisher: metadata.publisher.clone(),
-            published: metadata.published.clone(),
-            entry: child_entry.clone(),
-            exit,
-        };
+        let (publisher, refusals) = (metadata.publisher.clone(), metadata.refusals.clone());
+        let start = ControllerStart { ledger, publisher, refusals, entry: child_entry.clone(), exit };
         metadata.controller.set(Controller::new(start).start());
         Ok(())
     };
     [publisher, Adopt { id: ChildId::Controller, entry, start: Box::new(start_controller) }]
 }
 
-fn read_metadata(cluster_dir: &Path) -> Result<(MetaLog, Image), MetaLogError> {
+fn read_metadata(cluster_dir: &Path) -> Result<Ledger, MetaLogError> {
     let (log, records) = MetaLog::open(cluster_dir)?;
     let mut image = Image::default();
     records.iter().for_each(|record| image.apply(record));
-    Ok((log, image))
+    Ok(Ledger::Alone(Alone { log, image: Arc::new(image) }))
+}
+
+pub fn proposer_child(start: InSyncProposerStart, handle: ProposerHandle, census: &Census) -> Adopt {
+    let entry = census.enter("broker/in-sync-proposer".to_string(), "in-sync-proposer");
+    let child_entry = entry.clone();
+    let start_proposer = move |exit| {
+        handle.start(InSyncProposer::new(start.clone(), &handle, child_entry.clone(), exit));
+        Ok(())
+    };
+    Adopt { id: ChildId::InSyncProposer, entry, start: Box::new(start_proposer) }
 }
 
 pub fn retention_child(config: &BrokerConfig, routes: &Arc<Routes>, census: &Census) -> Adopt {

@@ -72,6 +72,21 @@ impl ActorEntry {
 #[derive(Clone, Default)]
 pub struct Census {
     entries: Arc<Mutex<BTreeMap<String, Arc<ActorEntry>>>>,
+    /// Restarts of actors that are gone, by kind.
+    past_restarts: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+}
+
+/// All actors of a kind together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KindSummary {
+    pub count: u64,
+    /// Since the start, of those that are gone too.
+    pub restarts: u64,
+    pub mailbox: u64,
+    /// The fullest.
+    pub mailbox_max: u64,
+    pub parked: u64,
+    pub bytes_held: u64,
 }
 
 impl Census {
@@ -96,7 +111,37 @@ impl Census {
 
     /// The actor has gone for good.
     pub fn leave(&self, path: &str) {
-        lock(&self.entries).remove(path);
+        let Some(gone) = lock(&self.entries).remove(path) else { return };
+        let restarts = gone.restarts.load(Ordering::Relaxed);
+        if restarts > 0 {
+            *lock(&self.past_restarts).entry(gone.kind).or_default() += u64::from(restarts);
+        }
+    }
+
+    /// What there is, by kind.
+    pub fn summary(&self) -> BTreeMap<&'static str, KindSummary> {
+        let mut kinds: BTreeMap<&'static str, KindSummary> = BTreeMap::new();
+        for (kind, restarts) in lock(&self.past_restarts).iter() {
+            kinds.entry(kind).or_default().restarts = *restarts;
+        }
+        for entry in lock(&self.entries).values() {
+            let kind = kinds.entry(entry.kind).or_default();
+            let mailbox = u64::try_from(entry.mailbox.load(Ordering::Relaxed)).unwrap_or(0);
+            kind.count += 1;
+            kind.restarts += u64::from(entry.restarts.load(Ordering::Relaxed));
+            kind.mailbox += mailbox;
+            kind.mailbox_max = kind.mailbox_max.max(mailbox);
+            kind.parked += entry.parked.load(Ordering::Relaxed);
+            kind.bytes_held += entry.bytes_held.load(Ordering::Relaxed);
+        }
+        kinds
+    }
+
+    /// How many children the actor of this path has.
+    pub fn children_count(&self, path: &str) -> usize {
+        let below = format!("{path}/");
+        let entries = lock(&self.entries);
+        entries.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below)).count()
     }
 
     pub fn find(&self, path: &str) -> Option<Arc<ActorEntry>> {
@@ -147,5 +192,19 @@ mod tests {
         assert_eq!(paths("", 9, 1), ("broker".into(), true));
         census.leave("broker/http");
         assert!(census.find("broker/http").is_none());
+    }
+
+    #[test]
+    fn restarts_are_remembered_when_their_actor_is_gone() {
+        let census = Census::default();
+        for path in ["broker/a:1", "broker/a:2"] {
+            census.enter(path.to_string(), "a").restarts.store(2, Ordering::Relaxed);
+        }
+        census.find("broker/a:1").unwrap().mailbox.store(7, Ordering::Relaxed);
+        census.leave("broker/a:2");
+        let summary = census.summary()["a"];
+        assert_eq!((summary.count, summary.restarts), (1, 4));
+        assert_eq!((summary.mailbox, summary.mailbox_max), (7, 7));
+        assert_eq!((census.children_count("broker"), census.children_count("broker/a")), (1, 0));
     }
 }

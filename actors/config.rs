@@ -8,6 +8,8 @@ use std::time::Duration;
 use capek_state::cluster::Image;
 use capek_state::config::find_broker_config;
 
+use crate::peer_certificates::PeerTlsFiles;
+
 /// The static configuration of one broker.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -51,8 +53,25 @@ pub struct BrokerConfig {
     pub delete_topics: bool,
     /// `capek.chaos`.
     pub chaos: bool,
+    /// None: this broker is by itself.
+    pub cluster: Option<ClusterConfig>,
     /// How many arbiters carry data; 0: one up to four cores, then one for each two.
     pub data_arbiters: usize,
+}
+
+/// What a broker of several needs to know of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// `capek.cluster.peers`: the address of each broker's peer listener, this one's too.
+    pub peers: BTreeMap<i32, String>,
+    /// `capek.peer.listener`, with what the others are told.
+    pub listener: ListenerConfig,
+    /// `capek.peer.tls.*`; None: brokers talk in the clear.
+    pub tls: Option<PeerTlsFiles>,
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `broker.session.timeout.ms`.
+    pub session_timeout: Duration,
 }
 
 /// A named listener that serves Kafka's protocol.

@@ -32,6 +32,7 @@ use crate::budget::{BudgetPermit, MemoryBudget};
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::output::Output;
 use crate::read_buffers::ReadBuffers;
+use crate::request_metrics::Begun;
 use crate::requests::{self, Dispatch, PendingResponse, RequestContext, Response};
 use crate::supervision::ExitSignal;
 
@@ -84,7 +85,7 @@ pub struct Connection {
     /// Paid for, and perhaps not yet whole in `input`.
     frame: Option<(usize, BudgetPermit)>,
     frame_began: Option<Instant>,
-    in_flight: VecDeque<InFlight>,
+    in_flight: VecDeque<(Begun, InFlight)>,
     unconfirmed_bytes: usize,
     output: Output,
     waker: Arc<AtomicWaker>,
@@ -212,23 +213,26 @@ impl Connection {
     fn collect_responses(&mut self) -> Result<bool, String> {
         let mut has_moved = false;
         while self.output.len_bytes < UNSENT_BYTES_MAX {
-            let response = match self.in_flight.front() {
-                Some(InFlight::Ready(_)) => {
-                    let Some(InFlight::Ready(response)) = self.in_flight.pop_front() else { break };
-                    response
+            let (begun, response) = match self.in_flight.front() {
+                Some((_, InFlight::Ready(_))) => {
+                    let Some((begun, InFlight::Ready(response))) = self.in_flight.pop_front() else { break };
+                    (begun, response)
                 }
-                Some(InFlight::Produce { pending, .. }) if pending.is_complete() => {
-                    let Some(InFlight::Produce { pending, frame_bytes }) = self.in_flight.pop_front() else { break };
+                Some((_, InFlight::Produce { pending, .. })) if pending.is_complete() => {
+                    let Some((begun, InFlight::Produce { pending, frame_bytes })) = self.in_flight.pop_front() else {
+                        break;
+                    };
                     self.unconfirmed_bytes -= frame_bytes;
-                    pending.into_response(&self.context)?
+                    (begun, pending.into_response(&self.context)?)
                 }
-                Some(InFlight::Task(running)) if running.slot.borrow().is_some() => {
-                    let outcome = running.slot.borrow_mut().take();
+                Some((begun, InFlight::Task(running))) if running.slot.borrow().is_some() => {
+                    let (begun, outcome) = (*begun, running.slot.borrow_mut().take());
                     self.in_flight.pop_front();
-                    outcome.unwrap_or_else(|| Err("the request has no outcome".to_string()))?
+                    (begun, outcome.unwrap_or_else(|| Err("the request has no outcome".to_string()))?)
                 }
                 _ => break,
             };
+            self.context.broker.metrics.requests.answered(begun);
             self.output.push(response);
             has_moved = true;
         }
@@ -394,16 +398,17 @@ impl Connection {
 
     fn start(&mut self, frame: BytesMut, permit: Option<BudgetPermit>) -> Result<(), String> {
         let frame_bytes = frame.len();
+        let begun = Begun::of(&frame, Instant::now());
         match requests::dispatch(&self.context, frame, permit) {
-            Dispatch::Ready(response) => self.in_flight.push_back(InFlight::Ready(response)),
+            Dispatch::Ready(response) => self.in_flight.push_back((begun, InFlight::Ready(response))),
             Dispatch::Produce(pending) => {
                 self.unconfirmed_bytes += frame_bytes;
-                self.in_flight.push_back(InFlight::Produce { pending, frame_bytes });
+                self.in_flight.push_back((begun, InFlight::Produce { pending, frame_bytes }));
             }
             Dispatch::Later(request) => {
                 let slot = TaskSlot::default();
                 let task = actix_rt::spawn(run_request(slot.clone(), self.waker.clone(), request));
-                self.in_flight.push_back(InFlight::Task(RunningRequest { slot, task }));
+                self.in_flight.push_back((begun, InFlight::Task(RunningRequest { slot, task })));
             }
             Dispatch::Close(reason) => return Err(reason),
         }
@@ -436,7 +441,7 @@ impl Connection {
             let held = self.input.len() + self.output.len_bytes;
             self.entry.bytes_held.store(held as u64, std::sync::atomic::Ordering::Relaxed);
             self.tick.as_mut().reset((now + TICK).into());
-            if matches!(self.in_flight.front(), Some(InFlight::Produce { pending, .. }) if pending.is_complete()) {
+            if matches!(self.in_flight.front(), Some((_, InFlight::Produce { pending, .. })) if pending.is_complete()) {
                 task.waker().wake_by_ref();
             }
         }
@@ -444,7 +449,7 @@ impl Connection {
     }
 
     fn time_out_produces(&mut self, now: Instant) {
-        for in_flight in &mut self.in_flight {
+        for (_, in_flight) in &mut self.in_flight {
             if let InFlight::Produce { pending, .. } = in_flight {
                 pending.time_out(now);
             }

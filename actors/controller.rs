@@ -1,15 +1,15 @@
-//! Controller: decides what changes in the cluster, commits it to the metadata log, and answers once every manager of this
-//! broker has acted on it. With one broker it is the quorum of one; `propose` is all that others know of it.
+//! Controller: has changes of the cluster decided and committed to the metadata log, and answers once every manager of this
+//! broker has acted on them; `propose` is all that others know of it. A broker alone decides here; in a cluster the quorum's
+//! leader does, wherever it is.
 //!
 //! All it knows is in the metadata log: a new incarnation reads it, and tells the publisher what that has missed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
-use arc_swap::ArcSwap;
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use capek_state::Refusal;
-use capek_state::cluster::{Command, Decision, Image, Outcome, Record, decide};
+use capek_state::cluster::{Command, Decision, Delta, Image, Outcome, decide};
 use capek_wire::error_code::ErrorCode;
 use log::{error, warn};
 
@@ -17,7 +17,9 @@ use crate::broker::ChildId;
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::children::Slot;
 use crate::meta_log::MetaLog;
-use crate::metadata_publisher::{Committed, MetadataPublisher};
+use crate::metadata_publisher::{Committed, MetadataPublisher, Step};
+use crate::raft::quorum::Quorum;
+use crate::request_metrics::ErrorCounts;
 use crate::supervision::ExitSignal;
 
 /// Decide this command, and make it so. Answered when it is committed and this broker acts accordingly.
@@ -36,71 +38,78 @@ pub struct Validate(pub Command);
 pub struct CatchUp;
 
 pub struct Controller {
-    log: MetaLog,
-    image: Image,
+    ledger: Ledger,
     publisher: Arc<Slot<MetadataPublisher>>,
-    published: Arc<ArcSwap<Image>>,
+    refusals: Arc<ErrorCounts>,
     entry: Arc<ActorEntry>,
     exit: ExitSignal<ChildId>,
 }
 
-/// What a new incarnation begins with.
-pub struct ControllerStart {
+/// Where the metadata is recorded.
+pub enum Ledger {
+    /// By this broker alone: what its file has is committed.
+    Alone(Alone),
+    /// By a majority of the voters.
+    Quorum(Arc<Quorum>),
+}
+
+/// The metadata of a broker by itself.
+pub struct Alone {
     pub log: MetaLog,
     /// All that `log` has.
-    pub image: Image,
+    pub image: Arc<Image>,
+}
+
+/// What a new incarnation begins with.
+pub struct ControllerStart {
+    pub ledger: Ledger,
     pub publisher: Arc<Slot<MetadataPublisher>>,
-    /// What the publisher has made known.
-    pub published: Arc<ArcSwap<Image>>,
+    /// Of a broker alone; those of a quorum are counted where it decides.
+    pub refusals: Arc<ErrorCounts>,
     pub entry: Arc<ActorEntry>,
     pub exit: ExitSignal<ChildId>,
 }
 
 impl Controller {
     pub fn new(start: ControllerStart) -> Self {
-        let ControllerStart { log, image, publisher, published, entry, exit } = start;
-        Self { log, image, publisher, published, entry, exit }
+        let ControllerStart { ledger, publisher, refusals, entry, exit } = start;
+        Self { ledger, publisher, refusals, entry, exit }
     }
 
-    /// Tells the publisher what is committed and not published.
+    /// Tells the publisher the newest image. In a quorum the publication does.
     fn catch_up(&mut self, context: &mut Context<Self>) {
-        let first = self.published.load().records_applied();
-        if first >= self.image.records_applied() {
-            return;
-        }
-        match self.log.read_from(first) {
-            Ok(records) => {
-                let published = self.publisher.send(Committed { first, records });
-                // An error says that it has ended again: its next incarnation asks again.
-                let published = async move {
-                    let _ = published.await;
-                };
-                context.spawn(published.into_actor(self));
-            }
-            Err(error) => {
-                error!("the metadata log cannot be read: {error}");
-                self.exit.give_up();
-                context.stop();
-            }
-        }
+        let Ledger::Alone(alone) = &self.ledger else { return };
+        let published = self.publisher.send(Committed { image: alone.image.clone(), step: None });
+        // An error says that it has ended again: its next incarnation asks again.
+        let published = async move {
+            let _ = published.await;
+        };
+        context.spawn(published.into_actor(self));
     }
+}
 
-    fn commit(&mut self, command: &Command) -> Result<(Vec<Record>, Outcome), Refusal> {
+impl Alone {
+    /// What there is to publish, and the outcome. None: nothing has changed.
+    fn commit(&mut self, command: &Command) -> Result<(Option<Committed>, Outcome), Refusal> {
         let decision = decide(&self.image, command)?;
         for warning in &decision.warnings {
             warn!("{warning}");
         }
-        if !decision.records.is_empty() {
-            // The log is as it was before a failed commit (redb rolls back), so the next command may be tried.
-            self.log.append(&decision.records).map_err(|error| {
-                error!("a metadata change was not committed: {error}");
-                Refusal::new(ErrorCode::KafkaStorageError, "the metadata log cannot be written")
-            })?;
-            for record in &decision.records {
-                self.image.apply(record);
-            }
+        if decision.records.is_empty() {
+            return Ok((None, decision.outcome));
         }
-        Ok((decision.records, decision.outcome))
+        // The log is as it was before a failed commit (redb rolls back), so the next command may be tried.
+        self.log.append(&decision.records).map_err(|error| {
+            error!("a metadata change was not committed: {error}");
+            Refusal::new(ErrorCode::KafkaStorageError, "the metadata log cannot be written")
+        })?;
+        let from = self.image.records_applied();
+        let mut image = Image::clone(&self.image);
+        let mut delta = Delta::default();
+        decision.records.iter().for_each(|record| image.apply_into(record, &mut delta));
+        self.image = Arc::new(image);
+        let step = Some(Step { from, delta: Arc::new(delta) });
+        Ok((Some(Committed { image: self.image.clone(), step }), decision.outcome))
     }
 }
 
@@ -118,15 +127,25 @@ impl Handler<Propose> for Controller {
 
     fn handle(&mut self, propose: Propose, _: &mut Self::Context) -> Self::Result {
         self.entry.mailbox.fetch_sub(1, Ordering::Relaxed);
-        let first = self.image.records_applied();
-        let committed = self.commit(&propose.0);
-        // Queued at once, so that the publisher sees records in the order of their commits.
-        let tell = |records: &Vec<Record>| self.publisher.send(Committed { first, records: records.clone() });
-        let published = committed.as_ref().ok().map(|(records, _)| tell(records));
+        let alone = match &mut self.ledger {
+            Ledger::Quorum(quorum) => {
+                let quorum = quorum.clone();
+                return Box::pin(async move { quorum.propose(propose.0).await });
+            }
+            Ledger::Alone(alone) => alone,
+        };
+        let (committed, outcome) = match alone.commit(&propose.0) {
+            Ok(committed) => committed,
+            Err(refusal) => {
+                self.refusals.add(refusal.code);
+                return Box::pin(async { Err(refusal) });
+            }
+        };
+        // Queued at once, so that the publisher sees images in the order of their commits.
+        let published = committed.map(|committed| self.publisher.send(committed));
         Box::pin(async move {
-            let (_, outcome) = committed?;
             if let Some(published) = published
-                && !matches!(published.await, Ok(true))
+                && published.await.is_err()
             {
                 // The change is durable; the next publisher will be told of it, or the next start of the broker acts on it.
                 return Err(Refusal::bare(ErrorCode::RequestTimedOut));
@@ -148,7 +167,10 @@ impl Handler<Validate> for Controller {
     type Result = Result<Decision, Refusal>;
 
     fn handle(&mut self, validate: Validate, _: &mut Self::Context) -> Self::Result {
-        decide(&self.image, &validate.0)
+        match &self.ledger {
+            Ledger::Alone(alone) => decide(&alone.image, &validate.0),
+            Ledger::Quorum(quorum) => quorum.validate(&validate.0),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
 use crate::config::BrokerConfig;
 use crate::coordinator_routes::{CoordinatorRoutes, Shard, ShardRoute};
+use crate::group_beats::GroupBeats;
 use crate::group_coordinator::{GroupCoordinator, GroupCoordinatorStart, ImageChanged, StopCoordinator, TopicsDeleted};
 use crate::group_log::{self, GroupLog};
 use crate::replica_manager::ApplyDelta;
@@ -43,6 +44,7 @@ struct Child {
     incarnation: Incarnation,
     budget: RestartBudget,
     entry: Arc<ActorEntry>,
+    beats: Arc<GroupBeats>,
     addr: Option<Addr<GroupCoordinator>>,
     is_offline: bool,
     is_stopping: bool,
@@ -144,6 +146,7 @@ impl CoordinatorManager {
             incarnation: 0,
             budget: RestartBudget::new(self.config.restarts_max, self.config.restart_period),
             entry: self.census.enter(path, "group-coordinator"),
+            beats: Arc::default(),
             addr: None,
             is_offline: false,
             is_stopping: false,
@@ -167,6 +170,7 @@ impl CoordinatorManager {
             log: GroupLog::new(child.key.clone(), self.routes.clone(), codec),
             loads: self.loads.clone(),
             entry: child.entry.clone(),
+            beats: child.beats.clone(),
             exit: ExitSignal::new(context.address().recipient(), child.key.clone(), child.incarnation),
         };
         let addr = GroupCoordinator::start_in_arbiter(&self.arbiter, move |_| GroupCoordinator::new(start));
@@ -186,7 +190,8 @@ impl CoordinatorManager {
             Some(child) if child.is_offline => ShardRoute::Offline,
             Some(child) => match &child.addr {
                 Some(addr) if !child.is_stopping => {
-                    ShardRoute::Here(Shard { addr: addr.clone(), entry: child.entry.clone() })
+                    let (addr, entry, beats) = (addr.clone(), child.entry.clone(), child.beats.clone());
+                    ShardRoute::Here(Shard { addr, entry, beats })
                 }
                 _ => ShardRoute::Restarting,
             },

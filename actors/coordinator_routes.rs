@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use actix::Addr;
 use arc_swap::ArcSwap;
-use capek_state::group::shard_of;
+use capek_state::group::{HeartbeatRequest, shard_of};
 use capek_wire::error_code::ErrorCode;
 
 use crate::census::ActorEntry;
+use crate::group_beats::GroupBeats;
 use crate::group_coordinator::GroupCoordinator;
 
 /// The coordinator of one partition of `__consumer_offsets`.
@@ -15,6 +16,7 @@ use crate::group_coordinator::GroupCoordinator;
 pub struct Shard {
     pub addr: Addr<GroupCoordinator>,
     pub entry: Arc<ActorEntry>,
+    pub(crate) beats: Arc<GroupBeats>,
 }
 
 /// Where a shard is.
@@ -46,9 +48,15 @@ impl CoordinatorRoutes {
     /// The coordinator of a group; the errors are those of the protocol.
     pub fn of_group(&self, group: &str) -> Result<Shard, ErrorCode> {
         let shards = self.shards.load();
-        let count = i32::try_from(shards.len()).ok().filter(|count| *count > 0);
-        let index = shard_of(group, count.ok_or(ErrorCode::CoordinatorNotAvailable)?);
-        of_route(&shards[index as usize])
+        of_route(route_of(&shards, group).ok_or(ErrorCode::CoordinatorNotAvailable)?)
+    }
+
+    /// True: the member lives, and its coordinator will know. False: the coordinator has to be asked.
+    pub fn beat(&self, request: &HeartbeatRequest) -> bool {
+        match route_of(&self.shards.load(), &request.group) {
+            Some(ShardRoute::Here(shard)) => shard.beats.beat(request),
+            _ => false,
+        }
     }
 
     /// All that are here, and an error for each that should be.
@@ -61,6 +69,11 @@ impl CoordinatorRoutes {
     pub fn publish(&self, shards: Vec<ShardRoute>) {
         self.shards.store(Arc::new(shards));
     }
+}
+
+fn route_of<'a>(shards: &'a [ShardRoute], group: &str) -> Option<&'a ShardRoute> {
+    let count = i32::try_from(shards.len()).ok().filter(|count| *count > 0)?;
+    shards.get(shard_of(group, count) as usize)
 }
 
 fn of_route(route: &ShardRoute) -> Result<Shard, ErrorCode> {

@@ -11,8 +11,9 @@ const GROUP_VERSION: &str = "group.version";
 
 /// What this broker can run at. A feature is in here only when all that it promises is served.
 pub fn supported() -> Vec<SupportedFeature> {
-    let metadata = SupportedFeature { name: "metadata.version", lowest: METADATA_VERSION, highest: METADATA_VERSION };
-    let groups = SupportedFeature { name: GROUP_VERSION, lowest: 0, highest: 1 };
+    let metadata =
+        SupportedFeature { name: "metadata.version".into(), lowest: METADATA_VERSION, highest: METADATA_VERSION };
+    let groups = SupportedFeature { name: GROUP_VERSION.into(), lowest: 0, highest: 1 };
     let has_groups = SERVED.contains(&ApiKey::ConsumerGroupHeartbeat);
     std::iter::once(metadata).chain(has_groups.then_some(groups)).collect()
 }
@@ -24,7 +25,7 @@ pub fn has_consumer_protocol(image: &Image) -> bool {
 
 /// The commands that finalise what nobody has decided on yet, at the highest level.
 pub fn undecided(image: &Image) -> Vec<Command> {
-    let is_undecided = |feature: &SupportedFeature| image.feature_level(feature.name).is_none();
+    let is_undecided = |feature: &SupportedFeature| image.feature_level(&feature.name).is_none();
     let finalise =
         |feature: SupportedFeature| Command::SetFeature { name: feature.name.to_string(), level: feature.highest };
     supported().into_iter().filter(is_undecided).map(finalise).collect()

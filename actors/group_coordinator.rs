@@ -7,7 +7,7 @@
 //! again. So nothing half-applied remains; after a panic the next incarnation does the same. Members are not thrown out by
 //! either: they are in the log, and their sessions begin afresh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use capek_state::cluster::Image;
 use capek_state::group::{
     CommitRequest, ConsumerHeartbeat, Coordinator, DeleteOffsetsRequest, DescribedGroup, Effects, FetchRequest,
     FetchedTopic, GroupConfig, HeartbeatRequest, JoinAnswer, JoinRequest, LeaveRequest, ListFilter, ListedGroup,
-    ReplyId, SyncAnswer, SyncRequest,
+    ReplyId, SurveyedGroup, SyncAnswer, SyncRequest,
 };
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
@@ -32,6 +32,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::clock::now_ms;
+use crate::group_beats::GroupBeats;
 use crate::group_loader::{self, LoadError};
 use crate::group_log::{GiveAnswer, GroupLog};
 use crate::routes::Routes;
@@ -53,6 +54,11 @@ impl<Request, Answer> Message for Ask<Request, Answer> {
 
 /// Deletes a group that has no members. Answered when that is committed.
 pub struct DeleteGroup(pub Str);
+
+/// What groups are there, and how far is each? At most so many offsets in all.
+pub struct SurveyGroups {
+    pub offsets_max: usize,
+}
 
 /// How does the group look, to those who know the classic protocol?
 pub struct DescribeGroup(pub Str);
@@ -97,6 +103,7 @@ pub struct GroupCoordinatorStart {
     /// Bounds how many shards of the broker load at a time.
     pub loads: Arc<Semaphore>,
     pub entry: Arc<ActorEntry>,
+    pub(crate) beats: Arc<GroupBeats>,
     pub exit: ExitSignal<PartitionKey>,
 }
 
@@ -111,6 +118,10 @@ pub struct GroupCoordinator {
     /// None until the log is replayed.
     groups: Option<Coordinator>,
     log: GroupLog,
+    /// What connections note of steady groups.
+    beats: Arc<GroupBeats>,
+    /// Groups that may be steady when this drain of the mailbox is over, and are not in `beats` now.
+    unsettled: BTreeSet<Str>,
     /// Topics that were deleted while the log was being replayed.
     deletions: Vec<TopicsDeleted>,
     /// JoinGroups and SyncGroups that wait for other members.
@@ -133,6 +144,8 @@ impl GroupCoordinator {
             loads: start.loads,
             groups: None,
             log: start.log,
+            beats: start.beats,
+            unsettled: BTreeSet::new(),
             deletions: Vec::new(),
             joins: BTreeMap::new(),
             syncs: BTreeMap::new(),
@@ -174,11 +187,31 @@ impl GroupCoordinator {
     fn load_again(&mut self, error: ErrorCode, context: &mut Context<Self>) {
         warn!("{}: a write of the group coordinator failed ({error}): loading again from the log", self.key);
         self.groups = None;
+        self.beats.end_all();
+        self.unsettled.clear();
         self.log = self.log.fresh();
         self.joins.clear();
         self.syncs.clear();
         self.set_timer(None, context);
         self.load(context);
+    }
+
+    /// Something may change in the group: its heartbeats come here again, until the drain of the mailbox is over.
+    fn unsettle(&mut self, group: &Str) {
+        let Some(groups) = &mut self.groups else { return };
+        if let Some(steady) = self.beats.end(group) {
+            groups.beaten(group, &steady);
+        }
+        self.unsettled.insert(group.clone());
+    }
+
+    fn settle(&mut self) {
+        let Some(groups) = &self.groups else { return };
+        for group in std::mem::take(&mut self.unsettled) {
+            if let Some(steady) = groups.steady(&group) {
+                self.beats.begin(group.detached(), steady);
+            }
+        }
     }
 
     /// The state of the shard and the time, or the answer that it is loading.
@@ -234,10 +267,9 @@ impl GroupCoordinator {
         let Some(groups) = &mut self.groups else { return };
         let now_ms = now_ms();
         if groups.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
-            let mut effects = Effects::default();
-            groups.tick(now_ms, &mut effects);
-            self.carry_out(effects);
+            self.tick(now_ms);
         }
+        self.settle();
         if let Err(error) = self.log.submit(now_ms) {
             return self.load_again(error, context);
         }
@@ -245,6 +277,18 @@ impl GroupCoordinator {
         self.set_timer(deadline_ms, context);
         let parked_count = self.joins.len() + self.syncs.len() + self.log.parked_count();
         self.entry.parked.store(parked_count as u64, Ordering::Relaxed);
+    }
+
+    fn tick(&mut self, now_ms: i64) {
+        // No member is taken for dead that was told it lives.
+        for group in self.groups.as_ref().map(|groups| groups.due(now_ms)).unwrap_or_default() {
+            self.unsettle(&group);
+        }
+        let mut effects = Effects::default();
+        if let Some(groups) = &mut self.groups {
+            groups.tick(now_ms, &mut effects);
+        }
+        self.carry_out(effects);
     }
 
     fn set_timer(&mut self, deadline_ms: Option<i64>, context: &mut Context<Self>) {
@@ -303,12 +347,20 @@ impl Actor for GroupCoordinator {
     }
 }
 
+/// Whatever ends it: nobody is told any more what only it could know.
+impl Drop for GroupCoordinator {
+    fn drop(&mut self) {
+        self.beats.end_all();
+    }
+}
+
 impl Handler<Ask<JoinRequest, JoinAnswer>> for GroupCoordinator {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<JoinRequest, JoinAnswer>, _: &mut Self::Context) {
         self.taken();
         let id = self.next_reply();
+        self.unsettle(&ask.request.group);
         let Some(groups) = &mut self.groups else {
             return answer(ask.reply, Err(ErrorCode::CoordinatorLoadInProgress));
         };
@@ -325,6 +377,7 @@ impl Handler<Ask<SyncRequest, SyncAnswer>> for GroupCoordinator {
     fn handle(&mut self, ask: Ask<SyncRequest, SyncAnswer>, _: &mut Self::Context) {
         self.taken();
         let id = self.next_reply();
+        self.unsettle(&ask.request.group);
         let Some(groups) = &mut self.groups else {
             return answer(ask.reply, Err(ErrorCode::CoordinatorLoadInProgress));
         };
@@ -345,6 +398,10 @@ impl Handler<Ask<HeartbeatRequest, ()>> for GroupCoordinator {
             Some(groups) => groups.heartbeat(now_ms(), &ask.request),
             None => ErrorCode::None,
         };
+        // The next may be noted without asking.
+        if error == ErrorCode::None && !self.beats.is_steady(&ask.request.group) {
+            self.unsettled.insert(ask.request.group);
+        }
         // It says nothing that a write could take back for long: it never waits.
         answer(ask.reply, if error == ErrorCode::None { Ok(()) } else { Err(error) });
     }
@@ -354,6 +411,7 @@ impl Handler<Ask<LeaveRequest, Vec<ErrorCode>>> for GroupCoordinator {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<LeaveRequest, Vec<ErrorCode>>, _: &mut Self::Context) {
+        self.unsettle(&ask.request.group);
         self.with_groups(ask.reply, |groups, now_ms, effects| groups.leave(now_ms, &ask.request, effects));
     }
 }
@@ -412,6 +470,7 @@ impl Handler<Ask<ConsumerHeartbeat, ConsumerGroupHeartbeatResponse>> for GroupCo
     type Result = ();
 
     fn handle(&mut self, ask: Ask<ConsumerHeartbeat, ConsumerGroupHeartbeatResponse>, _: &mut Self::Context) {
+        self.unsettle(&ask.request.request.group_id);
         self.with_groups(ask.reply, |groups, now_ms, effects| {
             Ok(groups.consumer_heartbeat(now_ms, &ask.request, effects))
         });
@@ -431,6 +490,17 @@ impl Handler<Ask<ListFilter, Vec<ListedGroup>>> for GroupCoordinator {
 
     fn handle(&mut self, ask: Ask<ListFilter, Vec<ListedGroup>>, _: &mut Self::Context) {
         self.with_groups(ask.reply, |groups, _, _| Ok(groups.list(&ask.request)));
+    }
+}
+
+impl Handler<Ask<SurveyGroups, Vec<SurveyedGroup>>> for GroupCoordinator {
+    type Result = ();
+
+    /// Who counts does not wait for what is being written.
+    fn handle(&mut self, ask: Ask<SurveyGroups, Vec<SurveyedGroup>>, _: &mut Self::Context) {
+        self.taken();
+        let surveyed = self.groups.as_ref().map(|groups| groups.survey(ask.request.offsets_max));
+        answer(ask.reply, surveyed.ok_or(ErrorCode::CoordinatorLoadInProgress));
     }
 }
 

@@ -111,7 +111,7 @@ impl GroupLog {
 
     fn route(&self) -> Result<Arc<PartitionRoute>, ErrorCode> {
         let topic = self.routes.topic_by_id(self.key.topic_id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        Ok(topic.serving(self.key.partition)?.clone())
+        Ok(topic.leading(self.key.partition)?.clone())
     }
 
     /// Gives the answers of all that is committed by now; `waker` is woken when there is more. An error says that a batch is

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use actix_rt::ArbiterHandle;
 use tokio::sync::oneshot;
 
 use crate::broker::BrokerShared;
 use crate::census::{ActorEntry, Chaos, bring_about};
-use crate::stream_session::{EndStream, Goodbye, StreamSession, StreamStart};
+use crate::stream_events::Goodbye;
+use crate::stream_session::{EndStream, StreamSession, StreamStart};
 use crate::supervision::{ChildExited, ExitSignal};
 
 /// How many streams there may be.
@@ -22,8 +23,15 @@ const SESSIONS_MAX: usize = 10_000;
 #[rtype(result = "Result<Addr<StreamSession>, StreamRefusal>")]
 pub struct StartStream {
     pub arbiter: ArbiterHandle,
+    /// Whoever acknowledges for this group from elsewhere finds the session.
+    pub group: Option<String>,
     pub start: Box<StreamStart>,
 }
+
+/// The sessions that were started for a group.
+#[derive(Message)]
+#[rtype(result = "Vec<Addr<StreamSession>>")]
+pub struct StreamsOfGroup(pub String);
 
 /// Why there is no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +48,15 @@ pub struct EndAllStreams {
     pub grace: Duration,
 }
 
+struct Session {
+    address: Addr<StreamSession>,
+    group: Option<String>,
+}
+
 /// See the head of this file.
 pub struct Http {
     broker: Arc<BrokerShared>,
-    sessions: HashMap<u64, Addr<StreamSession>>,
+    sessions: HashMap<u64, Session>,
     next_id: u64,
     is_stopping: bool,
     ended: Vec<oneshot::Sender<()>>,
@@ -87,8 +100,17 @@ impl Handler<StartStream> for Http {
         let start = *message.start;
         let session =
             StreamSession::start_in_arbiter(&message.arbiter, move |_| StreamSession::new(start, entry, exit));
-        self.sessions.insert(id, session.clone());
+        self.sessions.insert(id, Session { address: session.clone(), group: message.group });
         Ok(session)
+    }
+}
+
+impl Handler<StreamsOfGroup> for Http {
+    type Result = MessageResult<StreamsOfGroup>;
+
+    fn handle(&mut self, message: StreamsOfGroup, _: &mut Self::Context) -> Self::Result {
+        let of_group = self.sessions.values().filter(|session| session.group.as_deref() == Some(message.0.as_str()));
+        MessageResult(of_group.map(|session| session.address.clone()).collect())
     }
 }
 
@@ -120,7 +142,7 @@ impl Handler<EndAllStreams> for Http {
         self.ended.push(sender);
         for (id, session) in &self.sessions {
             let goodbye = spread(message.goodbye, *id);
-            session.do_send(EndStream(goodbye));
+            session.address.do_send(EndStream(goodbye));
         }
         Box::pin(async move {
             let _ = tokio::time::timeout(message.grace, ended).await;

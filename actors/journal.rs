@@ -4,17 +4,19 @@
 //! self-clocking: while one round syncs, the next gathers. Each round wakes an arbiter once, with all of its partitions.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Context, Handler, Message, Recipient};
-use capek_log::{Cleaned, Completion, Entry, Log, LogError, LogSpec, Outcome};
+use actix::{Actor, Context, Handler, Message, Recipient};
+use capek_log::{Cleaned, Completion, Entry, Log, LogError, LogId, LogSpec, Outcome};
 use capek_wire::ids::Offset;
 use tokio::sync::oneshot;
 
 use crate::clock::now_ms;
-use crate::partition::{Partition, RoundDone};
+use crate::metrics::JournalMetrics;
+use crate::partition::RoundDone;
 
 /// What a finished round has for the partitions of one arbiter.
 #[derive(Message)]
@@ -32,6 +34,10 @@ enum Command {
     Create {
         specs: Vec<LogSpec>,
         reply: oneshot::Sender<Vec<Result<Arc<Log>, LogError>>>,
+    },
+    SetAside {
+        logs: Vec<LogId>,
+        reply: oneshot::Sender<Vec<Result<(), LogError>>>,
     },
     /// Recovery points, beside what else is to be done.
     Checkpoint,
@@ -57,6 +63,7 @@ struct Queue {
 #[derive(Clone)]
 pub struct JournalHandle {
     shared: Arc<(Mutex<Queue>, Condvar)>,
+    pub metrics: Arc<JournalMetrics>,
 }
 
 impl JournalHandle {
@@ -72,7 +79,7 @@ impl JournalHandle {
             is_asleep: false,
             has_ended: false,
         };
-        Self { shared: Arc::new((Mutex::new(queue), Condvar::new())) }
+        Self { shared: Arc::new((Mutex::new(queue), Condvar::new())), metrics: Arc::default() }
     }
 
     /// Queues an entry; entries take effect in this order. What it holds is bounded by the byte budget of the requests.
@@ -88,6 +95,14 @@ impl JournalHandle {
         self.command(Command::Create { specs, reply });
         // A dropped reply means that the directory failed, which Broker hears of on its own.
         created.await.unwrap_or_default()
+    }
+
+    /// Renames the directories of logs that nobody has open aside; they are removed later. Once answered, the same logs can be
+    /// made anew.
+    pub async fn set_aside(&self, logs: Vec<LogId>) -> Vec<Result<(), LogError>> {
+        let (reply, done) = oneshot::channel();
+        self.command(Command::SetAside { logs, reply });
+        done.await.unwrap_or_default()
     }
 
     /// From now on completions of `log` go to `owner`.
@@ -249,6 +264,12 @@ impl JournalThread {
                         // The caller may have gone; the logs are there all the same.
                         let _ = reply.send(engine.create(specs));
                     }
+                    Command::SetAside { logs, reply } => {
+                        let results = logs.iter().map(|log| engine.set_aside(log)).collect();
+                        // In a round of its own: replay must not take what is made next for what was there.
+                        while engine.wants_round() && self.round(&mut engine, &mut VecDeque::new())? {}
+                        let _ = reply.send(results);
+                    }
                     Command::Checkpoint => engine.checkpoint_soon().map_err(|error| error.to_string())?,
                     Command::Close { reply } => {
                         // What is queued was accepted before: it is written before the mark.
@@ -278,8 +299,13 @@ impl JournalThread {
         let queued = entries.len();
         let needs_sync = engine.write(entries, now_ms(), &mut self.done).map_err(|error| error.to_string())?;
         self.deliver();
+        let metrics = self.handle.metrics.clone();
+        metrics.rounds.fetch_add(1, Ordering::Relaxed);
+        metrics.queued.store(entries.len() as u64, Ordering::Relaxed);
         if needs_sync {
+            let began = Instant::now();
             engine.sync(now_ms(), &mut self.done).map_err(|error| error.to_string())?;
+            metrics.synced.record(began.elapsed());
             self.deliver();
         }
         Ok(needs_sync || entries.len() < queued)
@@ -347,18 +373,18 @@ impl JournalThread {
     }
 }
 
-/// RoundDispatcher: one on each data arbiter; hands a round's completions to the partitions beside it.
+/// RoundDispatcher: one on each data arbiter; hands a round's completions to the replicas beside it.
 #[derive(Default)]
 pub struct RoundDispatcher {
-    partitions: HashMap<usize, Addr<Partition>>,
+    replicas: HashMap<usize, Recipient<RoundDone>>,
 }
 
-/// A new incarnation of a partition on this arbiter hears of its log from now on.
+/// A new incarnation of a replica on this arbiter hears of its log from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Attach {
     pub log: Arc<Log>,
-    pub partition: Addr<Partition>,
+    pub replica: Recipient<RoundDone>,
 }
 
 /// The log is gone.
@@ -376,7 +402,7 @@ impl Handler<Attach> for RoundDispatcher {
     type Result = ();
 
     fn handle(&mut self, attach: Attach, _: &mut Self::Context) {
-        self.partitions.insert(address_of(&attach.log), attach.partition);
+        self.replicas.insert(address_of(&attach.log), attach.replica);
     }
 }
 
@@ -384,7 +410,7 @@ impl Handler<Detach> for RoundDispatcher {
     type Result = ();
 
     fn handle(&mut self, detach: Detach, _: &mut Self::Context) {
-        self.partitions.remove(&address_of(&detach.log));
+        self.replicas.remove(&address_of(&detach.log));
     }
 }
 
@@ -393,8 +419,8 @@ impl Handler<RoundCompletions> for RoundDispatcher {
 
     fn handle(&mut self, round: RoundCompletions, _: &mut Self::Context) {
         for completion in round.0 {
-            if let Some(partition) = self.partitions.get(&address_of(&completion.log)) {
-                partition.do_send(RoundDone { incarnation: completion.incarnation, outcome: completion.outcome });
+            if let Some(replica) = self.replicas.get(&address_of(&completion.log)) {
+                replica.do_send(RoundDone { incarnation: completion.incarnation, outcome: completion.outcome });
             }
         }
     }

@@ -153,6 +153,7 @@ impl Listener {
                 waker: Arc::default(),
                 is_draining: Cell::new(false),
                 fetch_waiter: Arc::new(Notify::new()),
+                waiting_count: Cell::new(0),
             };
             let stream = TcpStream::from_std(stream).expect("an accepted socket can be registered with its arbiter");
             Connection::new(ConnectionStart { stream, context: request_context, limits, budget, entry, exit })

@@ -1,5 +1,5 @@
 //! LocalClient: what the broker's own doors (HTTP, WebSocket, SSE) use; the same partitions and the same rules as over Kafka's
-//! protocol, without a socket.
+//! protocol, without a socket. What another broker of the cluster leads is asked there (`forwarding.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,15 +11,20 @@ use capek_log::{ReadError, ReadOutcome, ReadRequest};
 use capek_state::Refusal;
 use capek_state::cluster::{Image, Outcome};
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::{Offset, PartitionIndex};
+use capek_wire::ids::{Offset, PartitionIndex, TopicId};
 use tokio::sync::Notify;
 
 use crate::broker::BrokerShared;
-use crate::budget::BudgetPermit;
+use crate::budget::{BudgetPermit, MemoryBudget};
 use crate::partition::Append;
+use crate::partition_source::PartitionSource;
 use crate::produce::{Acks, AppendReply, PartitionAnswer, PendingProduce};
+use crate::remote_partition;
 use crate::shared::PartitionShared;
 use crate::topics;
+
+/// How long a door waits for a leader to be asked before its client is told that there is none.
+pub const LEADER_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the head of this file. Cheap to clone, usable from every thread.
 #[derive(Clone)]
@@ -68,13 +73,53 @@ impl LocalClient {
         topics::auto_create(&self.broker, name).await
     }
 
-    /// What outlives a partition's incarnations: offsets, the log, its configuration.
-    pub fn partition(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<PartitionShared>, ErrorCode> {
-        let route = self.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        Ok(route.serving(partition)?.shared.clone())
+    /// The partition to read from, wherever it is led. What another broker leads is known when its leader has been heard: see
+    /// [`LocalClient::refresh`].
+    pub fn partition(&self, topic: &str, partition: PartitionIndex) -> Result<PartitionSource, ErrorCode> {
+        let image = self.broker.image.load();
+        let found = image.topic_by_name(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        match self.leader_by_id(found.id, partition)? {
+            leader if leader == self.broker.config.node_id => {
+                let route = self.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                Ok(PartitionSource::Here(route.leading(partition)?.shared.clone()))
+            }
+            _ => {
+                let followed = self.broker.remote_partitions.follow(self, &found.name, found.id, partition);
+                Ok(PartitionSource::There(followed))
+            }
+        }
     }
 
-    /// Appends one batch (base offset 0, CRC set) and waits until it is as durable as `acks` asks, at most `timeout`.
+    /// After this what is known of the partition is no older than the call. It waits a while for a leader.
+    pub async fn refresh(&self, source: &PartitionSource) -> Result<(), ErrorCode> {
+        match source {
+            PartitionSource::Here(_) => Ok(()),
+            PartitionSource::There(remote) => remote_partition::refresh(self, remote, LEADER_WITHIN).await,
+        }
+    }
+
+    /// The partition to read from, as its leader knows it now. Waits a while for a leader.
+    pub async fn known_partition(&self, topic: &str, partition: PartitionIndex) -> Result<PartitionSource, ErrorCode> {
+        const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+        let deadline = tokio::time::Instant::now() + LEADER_WITHIN;
+        loop {
+            let found = match self.partition(topic, partition) {
+                Ok(source) => self.refresh(&source).await.map(|()| source),
+                Err(code) => Err(code),
+            };
+            match found {
+                Err(ErrorCode::LeaderNotAvailable | ErrorCode::NotLeaderOrFollower)
+                    if tokio::time::Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    /// Appends one batch (base offset 0, CRC set) wherever the partition is led, and waits until it is as durable as `acks` asks,
+    /// at most `timeout`. NOT_LEADER_OR_FOLLOWER: it was certainly not stored. REQUEST_TIMED_OUT: it may have been.
     pub async fn produce(
         &self,
         topic: &str,
@@ -83,11 +128,39 @@ impl LocalClient {
         acks: Acks,
         timeout: Duration,
     ) -> PartitionAnswer {
+        if topics::is_internal(topic) {
+            return PartitionAnswer::error(ErrorCode::InvalidTopicException);
+        }
         let permit = self.broker.request_budget.acquire(batch.len()).await;
+        let image = self.broker.image.load_full();
+        let Some(found) = image.topic_by_name(topic) else {
+            return PartitionAnswer::error(ErrorCode::UnknownTopicOrPartition);
+        };
+        match self.leader_by_id(found.id, partition) {
+            Ok(leader) if leader == self.broker.config.node_id => {
+                self.append_here(found.id, partition, batch, acks, timeout, permit).await
+            }
+            Ok(leader) => self.append_there(leader, (found.id, partition), batch, acks, timeout, permit).await,
+            // It was certainly not stored.
+            Err(ErrorCode::LeaderNotAvailable) => PartitionAnswer::error(ErrorCode::NotLeaderOrFollower),
+            Err(code) => PartitionAnswer::error(code),
+        }
+    }
+
+    /// The same where this broker leads.
+    pub async fn append_here(
+        &self,
+        topic_id: TopicId,
+        partition: PartitionIndex,
+        batch: BytesMut,
+        acks: Acks,
+        timeout: Duration,
+        permit: BudgetPermit,
+    ) -> PartitionAnswer {
         let complete = Arc::new(AtomicWaker::new());
         let call = PendingProduce::new(1, complete.clone(), Some(permit));
         let reply = AppendReply::new(call.clone(), 0);
-        match self.leader(topic, partition) {
+        match self.leader_here(topic_id, partition) {
             Ok((leader, entry)) => {
                 entry.mailbox.fetch_add(1, Ordering::Relaxed);
                 // What this queues is bounded by the byte budget that was just paid from.
@@ -105,26 +178,40 @@ impl LocalClient {
         answer.unwrap_or_else(|| PartitionAnswer::error(ErrorCode::RequestTimedOut))
     }
 
-    fn leader(
+    fn leader_here(
         &self,
-        topic: &str,
+        topic_id: TopicId,
         partition: PartitionIndex,
     ) -> Result<(actix::Addr<crate::partition::Partition>, Arc<crate::census::ActorEntry>), ErrorCode> {
-        if topics::is_internal(topic) {
+        let route = self.broker.routes.topic_by_id(topic_id).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        if topics::is_internal(&route.name) {
             return Err(ErrorCode::InvalidTopicException);
         }
-        let route = self.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let found = route.serving(partition)?;
         let leader = found.leader.clone().ok_or(ErrorCode::NotLeaderOrFollower)?;
         Ok((leader, found.entry.clone()))
     }
 
-    /// Reads whole batches from `offset` on, below the high watermark; None when there is nothing yet.
+    /// Reads whole batches from `offset` on, below the high watermark; None when there is nothing yet, or nobody to ask.
     pub async fn read(
+        &self,
+        source: &PartitionSource,
+        offset: Offset,
+        max_bytes: usize,
+    ) -> Result<Option<ReadBatches>, ErrorCode> {
+        match source {
+            PartitionSource::Here(shared) => self.read_here(shared, offset, max_bytes, &self.broker.fetch_budget).await,
+            PartitionSource::There(remote) => self.read_there(remote, offset, max_bytes).await,
+        }
+    }
+
+    /// The same from a log of this broker, paid for from that budget.
+    pub async fn read_here(
         &self,
         shared: &Arc<PartitionShared>,
         offset: Offset,
         max_bytes: usize,
+        budget: &MemoryBudget,
     ) -> Result<Option<ReadBatches>, ErrorCode> {
         if shared.is_deleted() {
             return Err(ErrorCode::UnknownTopicOrPartition);
@@ -133,16 +220,11 @@ impl LocalClient {
         if offset == high_watermark {
             return Ok(None);
         }
-        let permit = self.broker.fetch_budget.acquire(max_bytes).await;
+        let permit = budget.acquire(max_bytes).await;
         let read = ReadRequest { offset, max_bytes, end_offset: high_watermark, at_least_one: true, may_block: false };
-        let mut outcome = shared.log.read(read);
-        if matches!(outcome, Ok(ReadOutcome::WouldBlock)) {
-            let cold = shared.clone();
-            let read = ReadRequest { may_block: true, ..read };
-            outcome = tokio::task::spawn_blocking(move || cold.log.read(read)).await.unwrap_or(Ok(ReadOutcome::Empty));
-        }
-        match outcome {
+        match shared.read(read).await {
             Ok(ReadOutcome::Data { bytes, next_offset }) => {
+                shared.traffic.fetched(bytes.len());
                 Ok(Some(ReadBatches { bytes, next_offset, high_watermark, permit }))
             }
             Ok(ReadOutcome::Empty | ReadOutcome::WouldBlock) => Ok(None),
@@ -151,24 +233,9 @@ impl LocalClient {
         }
     }
 
-    /// The first record at or after `timestamp_ms`, below the high watermark; None when all are older.
-    pub async fn offset_for_timestamp(
-        &self,
-        shared: &Arc<PartitionShared>,
-        timestamp_ms: i64,
-    ) -> Result<Option<Offset>, ErrorCode> {
-        let shared = shared.clone();
-        let end_offset = shared.high_watermark();
-        let search = move || shared.log.offset_for_timestamp(timestamp_ms, end_offset);
-        match tokio::task::spawn_blocking(search).await {
-            Ok(Ok(found)) => Ok(found.map(|found| found.offset)),
-            Ok(Err(_)) | Err(_) => Err(ErrorCode::KafkaStorageError),
-        }
-    }
-
     /// `waiter` is notified whenever one of the partitions it was registered with has more (or is gone). To miss nothing:
     /// make and `enable()` a `notified()` future first, then read, then await it.
-    pub fn watch(&self, shared: &PartitionShared, waiter: &Arc<Notify>) {
-        shared.register(waiter);
+    pub fn watch(&self, source: &PartitionSource, waiter: &Arc<Notify>) {
+        source.register(waiter);
     }
 }

@@ -29,8 +29,13 @@ fn store(error: impl Into<redb::Error>) -> MetaLogError {
     MetaLogError::Store(Box::new(error.into()))
 }
 
+/// Opens the file, or makes it.
+type Open = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send>;
+
 pub struct MetaLog {
-    database: Database,
+    open: Open,
+    /// None after a write that failed: redb refuses all others until the file is opened again.
+    database: Option<Database>,
     next_index: u64,
 }
 
@@ -39,39 +44,46 @@ impl MetaLog {
     pub fn open(cluster_dir: &Path) -> Result<(Self, Vec<Record>), MetaLogError> {
         std::fs::create_dir_all(cluster_dir).map_err(MetaLogError::Io)?;
         let path = cluster_dir.join("metadata.redb");
-        let is_new = !path.exists();
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(store)?;
-        let records = if is_new { Vec::new() } else { read_all(&database)? };
+        let open = move || Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        MetaLog::open_with(Box::new(open))
+    }
+
+    fn open_with(open: Open) -> Result<(Self, Vec<Record>), MetaLogError> {
+        let database = open().map_err(store)?;
+        let records = read_all(&database)?;
         let next_index = records.len() as u64;
-        Ok((Self { database, next_index }, records))
+        Ok((Self { open, database: Some(database), next_index }, records))
     }
 
-    /// The records from this place on.
-    pub fn read_from(&self, first: u64) -> Result<Vec<Record>, MetaLogError> {
-        read_from(&self.database, first)
-    }
-
-    /// Commits `records` together; they are durable on return.
+    /// Commits `records` together; they are durable on return. After an error the next ones take their place: a disk that was
+    /// full takes them when it has room.
     pub fn append(&mut self, records: &[Record]) -> Result<(), MetaLogError> {
-        let mut transaction = self.database.begin_write().map_err(store)?;
-        transaction.set_durability(Durability::Immediate).map_err(store)?;
-        {
-            let mut table = transaction.open_table(LOG).map_err(store)?;
-            for (index, record) in (self.next_index..).zip(records) {
-                table.insert(index, record.encode().as_slice()).map_err(store)?;
-            }
-        }
-        transaction.commit().map_err(store)?;
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => (self.open)().map_err(store)?,
+        };
+        commit(&database, self.next_index, records)?;
+        self.database = Some(database);
         self.next_index += records.len() as u64;
         Ok(())
     }
 }
 
-fn read_all(database: &Database) -> Result<Vec<Record>, MetaLogError> {
-    read_from(database, 0)
+fn commit(database: &Database, from: u64, records: &[Record]) -> Result<(), MetaLogError> {
+    let mut transaction = database.begin_write().map_err(store)?;
+    transaction.set_durability(Durability::Immediate).map_err(store)?;
+    {
+        let mut table = transaction.open_table(LOG).map_err(store)?;
+        // A commit that failed may have come through all the same.
+        table.retain_in(from.., |_, _| false).map_err(store)?;
+        for (index, record) in (from..).zip(records) {
+            table.insert(index, record.encode().as_slice()).map_err(store)?;
+        }
+    }
+    transaction.commit().map_err(store)
 }
 
-fn read_from(database: &Database, first: u64) -> Result<Vec<Record>, MetaLogError> {
+fn read_all(database: &Database) -> Result<Vec<Record>, MetaLogError> {
     let transaction = database.begin_read().map_err(store)?;
     let table = match transaction.open_table(LOG) {
         Ok(table) => table,
@@ -80,7 +92,7 @@ fn read_from(database: &Database, first: u64) -> Result<Vec<Record>, MetaLogErro
         Err(error) => return Err(store(error)),
     };
     let mut records = Vec::new();
-    for entry in table.range(first..).map_err(store)? {
+    for entry in table.range::<u64>(..).map_err(store)? {
         let (index, bytes) = entry.map_err(store)?;
         let record = Record::decode(bytes.value());
         records.push(record.map_err(|error| MetaLogError::Record { index: index.value(), error })?);
@@ -91,6 +103,30 @@ fn read_from(database: &Database, first: u64) -> Result<Vec<Record>, MetaLogErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::patient_file::testing::SmallDisk;
+
+    #[test]
+    fn a_full_disk_refuses_records_until_there_is_room() {
+        let disk = SmallDisk::new(8 << 20);
+        let backend = disk.clone();
+        let open = move || Database::builder().create_with_backend(backend.clone());
+        let (mut log, _) = MetaLog::open_with(Box::new(open.clone())).expect("opens");
+        let record = |level: i16| Record::Feature { name: "x".repeat(1 << 20), level };
+        let mut written: Vec<Record> = Vec::new();
+        let mut append = |log: &mut MetaLog, record: Record| {
+            let outcome = log.append(std::slice::from_ref(&record));
+            written.extend(outcome.is_ok().then_some(record));
+            outcome.is_ok()
+        };
+        let refused = (0..50).find(|level| !append(&mut log, record(*level))).expect("it is full at some time");
+        assert!(refused > 0, "some found room");
+        assert!(!append(&mut log, record(100)), "it is still full");
+        disk.resize(u64::MAX);
+        assert!(append(&mut log, record(200)), "there is room again");
+        drop(log);
+        let (_, found) = MetaLog::open_with(Box::new(open)).expect("opens again");
+        assert!(found == written, "{} found of {}", found.len(), written.len());
+    }
 
     #[test]
     fn what_was_committed_is_read_again() {
@@ -101,8 +137,6 @@ mod tests {
             assert!(records.is_empty());
             log.append(&[record("a"), record("b")]).expect("commits");
             log.append(&[record("c")]).expect("commits");
-            assert_eq!(log.read_from(1).expect("reads"), [record("b"), record("c")]);
-            assert_eq!(log.read_from(3).expect("reads"), []);
         }
         let (_, records) = MetaLog::open(&dir).expect("opens again");
         assert_eq!(records, [record("a"), record("b"), record("c")]);

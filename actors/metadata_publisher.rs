@@ -1,37 +1,62 @@
-//! MetadataPublisher: applies committed records to the image, publishes it, and hands what changed to the managers.
+//! MetadataPublisher: publishes the committed image, and hands what changed to the managers.
 //!
-//! All it knows is what it has published. When it ends, the next one goes on from there: the controller tells it again what
-//! was committed since.
+//! All it knows is what it has published. When it ends, the next one goes on from there: it is told the newest image again.
 
 use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
 use arc_swap::ArcSwap;
-use capek_state::cluster::{Delta, Image, Record};
-use log::warn;
+use capek_state::cluster::{Delta, Image};
+use capek_wire::ids::BrokerId;
 
 use crate::broker::ChildId;
 use crate::census::{ActorEntry, Chaos, bring_about};
+use crate::cluster_changes::{ClusterChanges, Observer};
 use crate::coordinator_manager::CoordinatorManager;
+use crate::raft::quorum::Quorum;
 use crate::replica_manager::{ApplyDelta, ReplicaManager};
 use crate::supervision::ExitSignal;
 
-/// These records are committed, in this order. Answered when this broker's replicas and coordinators have followed; false when
-/// what comes before them is missing.
-#[derive(Message)]
-#[rtype(result = "bool")]
+/// This image is committed. Answered when this broker's replicas and coordinators act on it.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
 pub struct Committed {
-    /// The place of the first in the metadata log.
-    pub first: u64,
-    pub records: Vec<Record>,
+    pub image: Arc<Image>,
+    /// What changed on the way to it, if that is known.
+    pub step: Option<Step>,
+}
+
+/// What changed between two images.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The place of the image before.
+    pub from: u64,
+    pub delta: Arc<Delta>,
 }
 
 pub struct MetadataPublisher {
     image: Arc<ArcSwap<Image>>,
     replica_manager: Addr<ReplicaManager>,
     coordinator_manager: Addr<CoordinatorManager>,
+    watching: Watching,
     entry: Arc<ActorEntry>,
     exit: ExitSignal<ChildId>,
+}
+
+/// Who counts what changes in the cluster.
+#[derive(Clone)]
+pub struct Watching {
+    pub node_id: BrokerId,
+    /// In a cluster.
+    pub quorum: Option<Arc<Quorum>>,
+    pub changes: Arc<ClusterChanges>,
+}
+
+impl Watching {
+    fn observe(&self, before: &Image, after: &Image, delta: &Delta) {
+        let is_controller = self.quorum.as_ref().is_none_or(|quorum| quorum.is_controller());
+        self.changes.observe(before, after, delta, Observer { broker: self.node_id, is_controller });
+    }
 }
 
 impl MetadataPublisher {
@@ -39,10 +64,11 @@ impl MetadataPublisher {
         image: Arc<ArcSwap<Image>>,
         replica_manager: Addr<ReplicaManager>,
         coordinator_manager: Addr<CoordinatorManager>,
+        watching: Watching,
         entry: Arc<ActorEntry>,
         exit: ExitSignal<ChildId>,
     ) -> Self {
-        Self { image, replica_manager, coordinator_manager, entry, exit }
+        Self { image, replica_manager, coordinator_manager, watching, entry, exit }
     }
 }
 
@@ -55,30 +81,29 @@ impl Actor for MetadataPublisher {
 }
 
 impl Handler<Committed> for MetadataPublisher {
-    type Result = ResponseFuture<bool>;
+    type Result = ResponseFuture<()>;
 
     fn handle(&mut self, committed: Committed, _: &mut Self::Context) -> Self::Result {
-        let mut image = Image::clone(&self.image.load());
-        let mut delta = Delta::default();
-        let published = image.records_applied();
-        if committed.first > published {
-            // What lies between was lost with an earlier incarnation: the controller sends all of it again.
-            warn!("metadata records {published} to {} are missing; waiting for them", committed.first);
-            return Box::pin(async { false });
+        let Committed { image, step } = committed;
+        let published = self.image.load_full();
+        if image.records_applied() < published.records_applied() {
+            // An earlier incarnation of whoever tells us knew more.
+            return Box::pin(async {});
         }
-        for record in committed.records.iter().skip((published - committed.first) as usize) {
-            image.apply_into(record, &mut delta);
-        }
-        let image = Arc::new(image);
+        let is_next = |step: &Step| step.from == published.records_applied();
+        let delta = match step.filter(is_next) {
+            Some(step) => step.delta,
+            // What lies between was told to an earlier incarnation, or came as a snapshot.
+            None => Arc::new(Delta::between(&published, &image)),
+        };
+        self.watching.observe(&published, &image, &delta);
         self.image.store(image.clone());
-        let delta = Arc::new(delta);
         let applied = self.replica_manager.send(ApplyDelta { image: image.clone(), delta: delta.clone() });
         let coordinator_manager = self.coordinator_manager.clone();
         Box::pin(async move {
             // An error says that the manager stops, and the broker with it.
             let _ = applied.await;
             let _ = coordinator_manager.send(ApplyDelta { image, delta }).await;
-            true
         })
     }
 }

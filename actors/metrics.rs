@@ -6,31 +6,43 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use capek_log::CleanStats;
 use capek_wire::error_code::ErrorCode;
 
+use crate::cluster_changes::ClusterChanges;
+use crate::histogram::Histogram;
+use crate::peer_metrics::PeerMetrics;
 use crate::produce::PartitionAnswer;
+use crate::request_metrics::{ErrorCounts, RequestMetrics};
 
 /// What has happened since the start.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    pub produce_requests: AtomicU64,
-    pub produce_errors: AtomicU64,
-    pub fetch_requests: AtomicU64,
-    pub fetched_bytes: AtomicU64,
+    pub requests: RequestMetrics,
     pub cleaner: Arc<CleanerMetrics>,
+    pub changes: Arc<ClusterChanges>,
+    pub peers: Arc<PeerMetrics>,
+    /// What the controller here has refused to do.
+    pub refusals: Arc<ErrorCounts>,
+    /// One for each data directory, in the order of the configuration.
+    pub journals: Vec<Arc<JournalMetrics>>,
 }
 
 impl Metrics {
     pub fn produced(&self, answers: &[PartitionAnswer]) {
-        self.produce_requests.fetch_add(1, Ordering::Relaxed);
-        let failed = answers.iter().filter(|answer| answer.error != ErrorCode::None).count();
-        if failed > 0 {
-            self.produce_errors.fetch_add(failed as u64, Ordering::Relaxed);
-        }
+        answers.iter().for_each(|answer| self.requests.produce_errors.add(answer.error));
     }
 
-    pub fn fetched(&self, size_bytes: usize) {
-        self.fetch_requests.fetch_add(1, Ordering::Relaxed);
-        self.fetched_bytes.fetch_add(size_bytes as u64, Ordering::Relaxed);
+    pub fn fetch_failed(&self, error_code: i16) {
+        self.requests.fetch_errors.add(ErrorCode::from_code(error_code));
     }
+}
+
+/// One journal's rounds.
+#[derive(Debug, Default)]
+pub struct JournalMetrics {
+    /// Rounds that were written, and of those the ones that waited for the disk.
+    pub rounds: AtomicU64,
+    pub synced: Histogram,
+    /// Entries that the last round left to the next.
+    pub queued: AtomicU64,
 }
 
 /// What compaction has done since the start.

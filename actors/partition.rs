@@ -7,6 +7,8 @@
 //! A panic drops this actor: what it had gathered or parked answers by the drop of its `AppendReply`s, the journal drains, and
 //! ReplicaManager starts the next incarnation from disk at the same leader epoch.
 
+mod in_sync;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +16,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll};
 
 use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::{Bytes, BytesMut};
 use capek_log::{Entry, Outcome};
-use capek_state::Refusal;
 use capek_state::config::TimestampType;
 use capek_state::partition::{
-    AdmitContext, Admitted, Effect, Leader, LeaderStart, ProducerBatch, RecordsRefused, ReplyId, Trim, check_bytes,
+    AdmitContext, Admitted, Effect, Leader, LeaderStart, ProducerBatch, ReplicaSet, ReplyId, Trim, Wait, check_bytes,
     check_keys, check_timestamps, convert, timestamp_errors,
 };
 use capek_wire::batch;
@@ -28,63 +29,17 @@ use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Offset;
 use log::{debug, error};
 
+use crate::append_entry::{RoundEntry, producer_batch, records_refused, refused};
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::clock::now_ms;
+use crate::in_sync_proposer::ProposerHandle;
 use crate::journal::JournalHandle;
+pub use crate::partition_messages::*;
 use crate::produce::{Acks, AppendReply, PartitionAnswer};
 use crate::shared::{PartitionKey, PartitionShared};
 use crate::supervision::{ExitSignal, Incarnation};
-
-/// Append one batch. The answer comes through `reply`: when it is durable, or why it is not.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Append {
-    pub batch: BytesMut,
-    pub acks: Acks,
-    /// Produce below version 7 may not carry zstd.
-    pub is_zstd_allowed: bool,
-    pub reply: AppendReply,
-}
-
-/// Move the log start to `offset`; -1 means the high watermark. Answered when it is durable, with the new low watermark.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct AdvanceLogStart {
-    pub offset: Offset,
-    pub reply: tokio::sync::oneshot::Sender<Result<Offset, ErrorCode>>,
-}
-
-/// Where does the log end when everything that was sent here before is in it, or refused?
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct LogEnd {
-    pub reply: tokio::sync::oneshot::Sender<Offset>,
-}
-
-/// Which producers does the partition remember? Answered once they are read from the log.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct DescribeProducers {
-    pub reply: tokio::sync::oneshot::Sender<Vec<ProducerBatch>>,
-}
-
-/// The journal has finished something for this partition.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct RoundDone {
-    pub incarnation: Incarnation,
-    pub outcome: Outcome,
-}
-
-/// The topic's configuration changed; `PartitionShared` holds the new one.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct ConfigChanged;
-
-/// Stop: the role, the topic or the broker goes.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct StopPartition;
+use crate::traffic::Produced;
+use in_sync::in_sync_min;
 
 struct ParkedReply {
     base_offset: Offset,
@@ -100,9 +55,13 @@ struct LogStartWait {
 pub struct Partition {
     shared: Arc<PartitionShared>,
     incarnation: Incarnation,
-    /// None until the producers' last batches are read.
-    leader: Option<Leader>,
+    leader: Leader,
+    /// The idempotent producers' last batches are read before the first append.
+    has_producers: bool,
     is_loading: bool,
+    replica_count: i32,
+    lag_max_ms: i64,
+    proposer: Option<ProposerHandle>,
     journal: JournalHandle,
     entry: Arc<ActorEntry>,
     gathered: Vec<Append>,
@@ -122,6 +81,10 @@ pub struct Partition {
 pub struct PartitionStart {
     pub shared: Arc<PartitionShared>,
     pub incarnation: Incarnation,
+    pub replicas: ReplicaSet,
+    pub lag_max_ms: i64,
+    /// Where in-sync sets are proposed; None where the controller is not to be reached.
+    pub proposer: Option<ProposerHandle>,
     pub journal: JournalHandle,
     pub entry: Arc<ActorEntry>,
     pub exit: ExitSignal<PartitionKey>,
@@ -129,11 +92,17 @@ pub struct PartitionStart {
 
 impl Partition {
     pub fn new(start: PartitionStart) -> Self {
+        let replica_count = start.replicas.replicas.len() as i32;
+        let leader = leader(&start.shared, start.replicas);
         Self {
             shared: start.shared,
             incarnation: start.incarnation,
-            leader: None,
+            leader,
+            has_producers: false,
             is_loading: false,
+            replica_count,
+            lag_max_ms: start.lag_max_ms,
+            proposer: start.proposer,
             journal: start.journal,
             entry: start.entry,
             gathered: Vec::new(),
@@ -150,13 +119,13 @@ impl Partition {
 
     /// One entry for the journal from all that a drain of the mailbox brought.
     fn append_gathered(&mut self) {
-        let Some(mut leader) = self.leader.take() else { return };
         let gathered = std::mem::take(&mut self.gathered);
         self.entry.mailbox.fetch_sub(gathered.len() as i64, Ordering::Relaxed);
         let config = self.shared.config();
         let now_ms = now_ms();
-        self.expire_producers(&mut leader, config.producer_id_expiration_ms, now_ms);
+        self.expire_producers(config.producer_id_expiration_ms, now_ms);
         let mut entry = RoundEntry::with_capacity(gathered.len());
+        let mut produced = Produced { requests: gathered.len() as u64, ..Produced::default() };
         for append in gathered {
             let context = AdmitContext {
                 now_ms,
@@ -164,34 +133,40 @@ impl Partition {
                 acks: append.acks.to_wire(),
                 accepts_zstd: append.is_zstd_allowed,
             };
-            self.admit(append, &mut leader, &context, &mut entry);
+            self.admit(append, &context, &mut entry, &mut produced);
         }
+        self.shared.traffic.produced(&produced);
         if let Some(base_offset) = entry.base_offset {
             self.journal.submit(Entry::Append {
                 log: self.shared.log.clone(),
                 incarnation: self.incarnation,
-                leader_epoch: leader.epoch(),
+                leader_epoch: self.leader.epoch(),
                 base_offset,
-                end_offset: leader.log_end(),
+                end_offset: self.leader.log_end(),
                 max_timestamp: entry.max_timestamp,
                 batches: entry.batches,
             });
-            leader.submitted();
+            self.leader.submitted(now_ms);
         }
-        self.leader = Some(leader);
         self.entry.parked.store(self.parked.len() as u64, Ordering::Relaxed);
     }
 
-    fn expire_producers(&mut self, leader: &mut Leader, expiration_ms: i64, now_ms: i64) {
+    fn expire_producers(&mut self, expiration_ms: i64, now_ms: i64) {
         if now_ms >= self.expire_producers_at_ms {
             self.expire_producers_at_ms = now_ms.saturating_add(PRODUCER_CHECK_MS.min(expiration_ms));
-            leader.set_producer_expiration_ms(expiration_ms);
-            leader.expire_producers(now_ms);
+            self.leader.set_producer_expiration_ms(expiration_ms);
+            self.leader.expire_producers(now_ms);
         }
     }
 
     /// Refuses a batch, or gives it its place in the log and parks its reply.
-    fn admit(&mut self, mut append: Append, leader: &mut Leader, context: &AdmitContext<'_>, entry: &mut RoundEntry) {
+    fn admit(
+        &mut self,
+        mut append: Append,
+        context: &AdmitContext<'_>,
+        entry: &mut RoundEntry,
+        produced: &mut Produced,
+    ) {
         let batch = &append.batch[..];
         let checked = check_bytes(batch, context).map_err(refused).and_then(|header| {
             if context.config.cleanup_policy.compact {
@@ -203,7 +178,7 @@ impl Partition {
                     .map_err(records_refused)?;
             }
             let converted = convert(&header, batch, INFLATED_BYTES_MAX, context).map_err(refused)?;
-            let admitted = leader.admit(&header, context).map_err(|refusal| {
+            let admitted = self.leader.admit(&header, context).map_err(|refusal| {
                 let mut answer = refused(refusal);
                 if answer.error == ErrorCode::InvalidTimestamp {
                     answer.record_errors = timestamp_errors(Bytes::copy_from_slice(batch), INFLATED_BYTES_MAX, context);
@@ -216,6 +191,7 @@ impl Partition {
             Ok(admitted) => admitted,
             Err(answer) => {
                 debug!("{}: refused a batch: {}", self.shared.key, answer.error);
+                produced.failures += 1;
                 return append.reply.answer(answer);
             }
         };
@@ -223,13 +199,15 @@ impl Partition {
         match admitted {
             (_, _, Admitted::Duplicate { base_offset, end_offset, log_append_time_ms }) => {
                 let parked = ParkedReply { base_offset, log_append_time_ms, reply: append.reply };
-                self.park(leader, parked, end_offset);
+                self.park(parked, end_offset, append.acks);
             }
             (header, converted, Admitted::Append { base_offset, end_offset }) => {
                 if let Some(converted) = converted {
                     append.batch = BytesMut::from(&converted[..]);
                 }
-                batch::patch(&mut append.batch, base_offset, leader.epoch());
+                batch::patch(&mut append.batch, base_offset, self.leader.epoch());
+                produced.records += (end_offset - base_offset).unsigned_abs();
+                produced.bytes += append.batch.len() as u64;
                 let mut log_append_time_ms = -1;
                 if context.config.message_timestamp_type == TimestampType::LogAppendTime {
                     batch::set_log_append_time(&mut append.batch, context.now_ms);
@@ -240,16 +218,17 @@ impl Partition {
                     append.reply.answer(self.stored(base_offset, log_append_time_ms));
                 } else {
                     let parked = ParkedReply { base_offset, log_append_time_ms, reply: append.reply };
-                    self.park(leader, parked, end_offset);
+                    self.park(parked, end_offset, append.acks);
                 }
             }
         }
     }
 
-    fn park(&mut self, leader: &mut Leader, parked: ParkedReply, end_offset: Offset) {
+    fn park(&mut self, parked: ParkedReply, end_offset: Offset, acks: Acks) {
         let id = self.first_parked + self.parked.len() as u64;
         self.parked.push_back(Some(parked));
-        if !leader.park(end_offset, ReplyId(id)) {
+        let wait = if acks == Acks::All { Wait::Committed } else { Wait::Flushed };
+        if !self.leader.park(end_offset, ReplyId(id), wait) {
             self.release(id);
         }
     }
@@ -268,7 +247,8 @@ impl Partition {
     fn carry_out(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::AdvanceHighWatermark(high_watermark) => self.shared.advance_high_watermark(high_watermark),
+                Effect::AdvanceHighWatermark(high_watermark) => self.publish_high_watermark(high_watermark),
+                Effect::ProposeInSync { members, partition_epoch } => self.propose(members, partition_epoch),
                 Effect::Reply(ReplyId(id)) => self.release(id),
                 Effect::Refuse(ReplyId(id), code) => {
                     if let Some(parked) = self.take_parked(id) {
@@ -278,6 +258,13 @@ impl Partition {
             }
         }
         self.entry.parked.store(self.parked.len() as u64, Ordering::Relaxed);
+    }
+
+    fn publish_high_watermark(&self, high_watermark: Offset) {
+        self.shared.advance_high_watermark(high_watermark);
+        if self.replica_count > 1 {
+            self.shared.log.note_high_watermark(high_watermark);
+        }
     }
 
     fn release(&mut self, id: u64) {
@@ -300,9 +287,7 @@ impl Partition {
 
     /// An append could not be written, and the journal has cut the log back: the next incarnation begins at its end.
     fn fail(&mut self, end_offset: Offset, context: &mut Context<Self>) {
-        if let Some(leader) = &mut self.leader {
-            leader.append_failed(end_offset, &mut self.effects);
-        }
+        self.leader.append_failed(end_offset, &mut self.effects);
         self.carry_out();
         self.exit.ask_for_refresh();
         context.stop();
@@ -315,7 +300,7 @@ impl Partition {
         let shared = self.shared.clone();
         let loaded = async move { tokio::task::spawn_blocking(move || shared.log.producer_batches()).await };
         context.spawn(loaded.into_actor(self).map(|loaded, partition, context| match loaded {
-            Ok(Ok(batches)) => partition.begin(batches.into_iter().map(producer_batch).collect()),
+            Ok(Ok(batches)) => partition.recover(batches.into_iter().map(producer_batch)),
             Ok(Err(error)) => {
                 error!("{}: cannot read the producers' last batches: {error}", partition.shared.key);
                 partition.gathered.clear();
@@ -326,32 +311,14 @@ impl Partition {
         }));
     }
 
-    fn trim_published(&self, offset: Offset) -> Result<Trim, Refusal> {
-        let high_watermark = self.shared.high_watermark();
-        let log_start = if offset == -1 { high_watermark } else { offset };
-        if log_start < 0 || log_start > high_watermark {
-            return Err(Refusal::bare(ErrorCode::OffsetOutOfRange));
-        }
-        let current = self.shared.log_start();
-        Ok(if log_start <= current { Trim::Done { log_start: current } } else { Trim::Move { log_start } })
-    }
-
-    fn begin(&mut self, producers: Vec<ProducerBatch>) {
-        let log = &self.shared.log;
-        let leader = Leader::new(LeaderStart {
-            epoch: self.shared.leader_epoch(),
-            log_start: log.log_start(),
-            log_end: log.end_offset(),
-            flushed_end: log.end_offset(), // recovery, or the barrier before a restart, has synced it
-            high_watermark: self.shared.high_watermark().min(log.end_offset()),
-            producers,
-        });
-        self.shared.advance_high_watermark(leader.high_watermark());
+    fn recover(&mut self, producers: impl Iterator<Item = ProducerBatch>) {
+        self.is_loading = false;
+        self.has_producers = true;
+        self.leader.recover_producers(producers);
         for wait in std::mem::take(&mut self.describe_waits) {
             // The caller may have given up waiting.
-            let _ = wait.reply.send(leader.producers().collect());
+            let _ = wait.reply.send(self.leader.producers().collect());
         }
-        self.leader = Some(leader);
         self.append_gathered();
         self.answer_log_ends();
     }
@@ -361,7 +328,7 @@ impl Partition {
         if !self.gathered.is_empty() || self.log_end_waits.is_empty() {
             return;
         }
-        let end_offset = self.leader.as_ref().map_or_else(|| self.shared.log.end_offset(), Leader::log_end);
+        let end_offset = self.leader.log_end();
         for reply in self.log_end_waits.drain(..) {
             // Whoever asked may have gone.
             let _ = reply.send(end_offset);
@@ -369,16 +336,23 @@ impl Partition {
     }
 }
 
-fn producer_batch(batch: capek_log::ProducerBatch) -> ProducerBatch {
-    ProducerBatch {
-        producer_id: batch.producer_id,
-        epoch: batch.epoch,
-        first_sequence: batch.first_sequence,
-        last_sequence: batch.last_sequence,
-        last_offset: batch.last_offset,
-        offset_delta: batch.offset_delta,
-        timestamp_ms: batch.timestamp_ms,
-    }
+/// The leader of a log that recovery, or the barrier before a restart, has synced.
+fn leader(shared: &PartitionShared, replicas: ReplicaSet) -> Leader {
+    let log_end = shared.log.end_offset();
+    let proposed = shared.proposed(replicas.partition_epoch).map_or(Vec::new(), |proposed| proposed.members);
+    Leader::new(LeaderStart {
+        epoch: shared.leader_epoch(),
+        proposed: proposed.into_iter().map(|(member, _)| member).collect(),
+        in_sync_min: in_sync_min(shared, replicas.replicas.len() as i32),
+        replicas,
+        now_ms: now_ms(),
+        log_start: shared.log.log_start(),
+        epoch_start: shared.epoch_start().min(log_end),
+        log_end,
+        flushed_end: log_end,
+        high_watermark: shared.high_watermark().min(log_end),
+        producers: [],
+    })
 }
 
 /// Kafka's `producer.id.expiration.check.interval.ms`.
@@ -387,33 +361,6 @@ const PRODUCER_CHECK_MS: i64 = 10 * 60 * 1000;
 /// How far a batch may inflate while its records are looked at, which happens only for refusals and in topics that are
 /// compacted, have a codec of their own, or say how old a record may be.
 const INFLATED_BYTES_MAX: usize = 16 << 20;
-
-fn records_refused(refused_records: RecordsRefused) -> PartitionAnswer {
-    PartitionAnswer { record_errors: refused_records.record_errors, ..refused(refused_records.refusal) }
-}
-
-fn refused(refusal: Refusal) -> PartitionAnswer {
-    PartitionAnswer::refused(refusal.code, refusal.message.map(|message| message.into_owned()))
-}
-
-/// The batches that a drain of the mailbox adds to the log.
-struct RoundEntry {
-    base_offset: Option<Offset>,
-    max_timestamp: i64,
-    batches: Vec<Bytes>,
-}
-
-impl RoundEntry {
-    fn with_capacity(count: usize) -> Self {
-        Self { base_offset: None, max_timestamp: -1, batches: Vec::with_capacity(count) }
-    }
-
-    fn push(&mut self, base_offset: Offset, max_timestamp: i64, batch: Bytes) {
-        self.base_offset.get_or_insert(base_offset);
-        self.max_timestamp = self.max_timestamp.max(max_timestamp);
-        self.batches.push(batch);
-    }
-}
 
 /// Polled by actix after each drain of the mailbox; never ready.
 struct Gather;
@@ -428,7 +375,7 @@ impl ActorFuture<Partition> for Gather {
         _: &mut TaskContext<'_>,
     ) -> Poll<()> {
         if !partition.gathered.is_empty() {
-            if partition.leader.is_some() {
+            if partition.has_producers {
                 partition.append_gathered();
             } else if !partition.is_loading {
                 partition.load_producers(context);
@@ -444,10 +391,17 @@ impl Actor for Partition {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.entry.begin(self.incarnation, Some(context.address().recipient()));
+        self.shared.log.announce_writes(self.replica_count > 1);
         // What an earlier incarnation had under way is synced by now: readers need not wait for the next append to see it.
-        let end_offset = self.shared.log.end_offset();
-        if self.shared.high_watermark() < end_offset {
-            self.shared.advance_high_watermark(end_offset);
+        self.shared.set_written_end(self.leader.log_end());
+        if self.shared.high_watermark() < self.leader.high_watermark() {
+            self.publish_high_watermark(self.leader.high_watermark());
+        }
+        if self.replica_count > 1 {
+            if let Some(proposed) = self.shared.proposed(self.leader.partition_epoch()) {
+                self.propose(proposed.members, proposed.partition_epoch);
+            }
+            self.take_reports();
         }
         context.spawn(Gather);
     }
@@ -469,10 +423,12 @@ impl Handler<RoundDone> for Partition {
             return; // an earlier incarnation's append: its replies are answered already
         }
         match done.outcome {
+            Outcome::Written { end_offset } => self.shared.set_written_end(end_offset),
             Outcome::Flushed { end_offset } => {
-                if let Some(leader) = &mut self.leader {
-                    leader.flushed(end_offset, &mut self.effects);
+                if self.replica_count > 1 {
+                    self.shared.set_written_end(end_offset); // of an async log nothing else says so
                 }
+                self.leader.flushed(end_offset, &mut self.effects);
                 self.carry_out();
             }
             Outcome::AppendFailed { end_offset, error } => {
@@ -480,9 +436,7 @@ impl Handler<RoundDone> for Partition {
                 self.fail(end_offset, context);
             }
             Outcome::LogStartDurable { offset } => {
-                if let Some(leader) = &mut self.leader {
-                    leader.log_start_moved(offset);
-                }
+                self.leader.log_start_moved(offset);
                 while self.log_start_waits.front().is_some_and(|wait| wait.offset <= offset) {
                     if let Some(wait) = self.log_start_waits.pop_front() {
                         // The caller may have given up waiting.
@@ -504,11 +458,7 @@ impl Handler<AdvanceLogStart> for Partition {
     type Result = ();
 
     fn handle(&mut self, advance: AdvanceLogStart, _: &mut Self::Context) {
-        let trim = match &self.leader {
-            Some(leader) => leader.trim(advance.offset),
-            // Nothing was appended in this incarnation: what is published is all there is.
-            None => self.trim_published(advance.offset),
-        };
+        let trim = self.leader.trim(advance.offset);
         // The caller may have given up waiting: an answer that nobody takes is no error.
         match trim {
             Err(refusal) => drop(advance.reply.send(Err(refusal.code))),
@@ -533,9 +483,9 @@ impl Handler<DescribeProducers> for Partition {
     type Result = ();
 
     fn handle(&mut self, describe: DescribeProducers, context: &mut Self::Context) {
-        if let Some(leader) = &self.leader {
+        if self.has_producers {
             // The caller may have given up waiting.
-            let _ = describe.reply.send(leader.producers().collect());
+            let _ = describe.reply.send(self.leader.producers().collect());
             return;
         }
         self.describe_waits.push(describe);
@@ -549,6 +499,8 @@ impl Handler<ConfigChanged> for Partition {
     type Result = ();
 
     fn handle(&mut self, _: ConfigChanged, _: &mut Self::Context) {
+        self.leader.set_in_sync_min(in_sync_min(&self.shared, self.replica_count), &mut self.effects);
+        self.carry_out();
         let config = crate::replica_manager::log_config(&self.shared.config());
         self.journal.submit(Entry::Configure { log: self.shared.log.clone(), config });
     }

@@ -18,6 +18,7 @@ use crate::census::ActorEntry;
 use crate::partition::Partition;
 use crate::shared::{PartitionKey, PartitionShared};
 use crate::supervision::Incarnation;
+use crate::traffic::TopicTraffic;
 
 /// Where a partition's leader lives right now.
 pub struct PartitionRoute {
@@ -35,6 +36,7 @@ pub struct PartitionRoute {
 pub struct TopicRoute {
     pub name: Arc<str>,
     pub id: TopicId,
+    pub traffic: Arc<TopicTraffic>,
     slots: Vec<Arc<Slot>>,
 }
 
@@ -67,13 +69,24 @@ impl TopicRoute {
             Some(found) if found.is_offline => Err(ErrorCode::KafkaStorageError),
             Some(_) => Ok(RouteGuard(route)),
             None if slot.is_unopened.load(Ordering::Acquire) => Err(ErrorCode::KafkaStorageError),
-            None => Err(ErrorCode::UnknownTopicOrPartition),
+            None => Err(ErrorCode::NotLeaderOrFollower), // the partition exists, elsewhere
         }
+    }
+
+    /// The route of a replica that leads, for what only a leader may answer.
+    pub fn leading(&self, index: PartitionIndex) -> Result<RouteGuard, ErrorCode> {
+        let route = self.serving(index)?;
+        if route.shared.is_leader() { Ok(route) } else { Err(ErrorCode::NotLeaderOrFollower) }
     }
 
     /// The replicas whose log is open, those that are offline too.
     pub fn partitions(&self) -> impl Iterator<Item = Arc<PartitionRoute>> + '_ {
         self.slots.iter().filter_map(|slot| slot.route.load_full())
+    }
+
+    /// The replica of this partition, whatever it is good for.
+    pub fn partition(&self, index: PartitionIndex) -> Option<Arc<PartitionRoute>> {
+        self.slots.get(usize::try_from(index).ok()?)?.route.load_full()
     }
 
     /// Replicas of this broker that serve nobody.
@@ -126,11 +139,12 @@ impl Routes {
     /// Makes room for a topic's first `partition_count` partitions; those that it has keep their slots.
     pub fn enter_topic(&self, name: &Arc<str>, id: TopicId, partition_count: usize) {
         let known = self.topic(name).filter(|topic| topic.id == id);
+        let traffic = known.as_ref().map(|topic| topic.traffic.clone()).unwrap_or_default();
         let mut slots = known.map(|topic| topic.slots.clone()).unwrap_or_default();
         while slots.len() < partition_count {
             slots.push(Arc::default());
         }
-        let route = Arc::new(TopicRoute { name: name.clone(), id, slots });
+        let route = Arc::new(TopicRoute { name: name.clone(), id, traffic, slots });
         replace(&self.by_name[self.shard_of(&**name)], |map| {
             map.insert(name.clone(), route.clone());
         });
@@ -156,6 +170,14 @@ impl Routes {
         self.change_slot(&key.clone(), |slot| {
             slot.is_unopened.store(false, Ordering::Release);
             slot.route.store(Some(Arc::new(route)));
+        });
+    }
+
+    /// This broker has no replica any more.
+    pub fn clear(&self, key: &PartitionKey) {
+        self.change_slot(key, |slot| {
+            slot.is_unopened.store(false, Ordering::Release);
+            slot.route.store(None);
         });
     }
 

@@ -3,14 +3,19 @@
 //! Nothing in here goes back within a leader epoch. Fetches read it on their connection's own thread; only the Partition
 //! (the one writer) moves it.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use capek_log::Log;
+use capek_log::{Log, ReadError, ReadOutcome, ReadRequest};
 use capek_state::config::TopicConfig;
-use capek_wire::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use capek_wire::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use tokio::sync::Notify;
+
+use crate::follower_board::FollowerBoard;
+use crate::replica_watch::ReplicaWatch;
+use crate::traffic::TopicTraffic;
+use crate::waiters::Waiters;
 
 /// A partition of one topic's life: the id differs when a topic of the same name is made again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,35 +31,84 @@ impl std::fmt::Display for PartitionKey {
     }
 }
 
+/// What this broker is to a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It has a replica, and there is no leader.
+    Idle,
+    Follower,
+    Leader,
+}
+
+/// Where an epoch begins on this broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochBegin {
+    pub role: Role,
+    pub leader_epoch: LeaderEpoch,
+    pub high_watermark: Offset,
+    pub log_end: Offset,
+}
+
+/// One cold read at most, so that a pool thread is soon free for the next.
+const COLD_READ_BYTES_MAX: usize = 1 << 20;
+
+/// An in-sync set that the controller was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProposedInSync {
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub members: Vec<(BrokerId, i64)>,
+}
+
 /// See the head of this file.
 pub struct PartitionShared {
     pub key: PartitionKey,
     pub log: Arc<Log>,
+    /// All of the topic's partitions here share it.
+    pub traffic: Arc<TopicTraffic>,
     config: ArcSwap<TopicConfig>,
     high_watermark: AtomicI64,
     leader_epoch: AtomicI32,
+    role: AtomicU8,
+    /// Where the log ended when this broker became the leader.
+    epoch_start: AtomicI64,
+    /// In this epoch the follower's log agrees with its leader's: what it knows to be committed, is.
+    is_agreed: AtomicBool,
+    /// What followers may be given: it is written, and not taken back.
+    written_end: AtomicI64,
+    pub followers: FollowerBoard,
+    /// The in-sync set that was last proposed, with the leader and partition epochs that it is about. The controller may commit
+    /// it after the incarnation that wanted it has ended.
+    proposed: Mutex<Option<ProposedInSync>>,
+    replica_watches: Mutex<Vec<Arc<ReplicaWatch>>>,
+    /// Most partitions have none most of the time, and then nobody takes the lock.
+    is_watched: AtomicBool,
     is_deleted: AtomicBool,
     is_offline: AtomicBool,
-    waiters: Mutex<Vec<Weak<Notify>>>,
+    waiters: Waiters,
 }
 
 impl PartitionShared {
-    pub fn new(
-        key: PartitionKey,
-        log: Arc<Log>,
-        config: Arc<TopicConfig>,
-        high_watermark: Offset,
-        leader_epoch: LeaderEpoch,
-    ) -> Self {
+    /// Of a replica whose first epoch has not begun.
+    pub fn new(key: PartitionKey, log: Arc<Log>, config: Arc<TopicConfig>, traffic: Arc<TopicTraffic>) -> Self {
         Self {
             key,
             log,
+            traffic,
             config: ArcSwap::new(config),
-            high_watermark: AtomicI64::new(high_watermark),
-            leader_epoch: AtomicI32::new(leader_epoch),
+            high_watermark: AtomicI64::new(0),
+            leader_epoch: AtomicI32::new(-1),
+            role: AtomicU8::new(0),
+            epoch_start: AtomicI64::new(0),
+            is_agreed: AtomicBool::new(false),
+            written_end: AtomicI64::new(0),
+            followers: FollowerBoard::default(),
+            proposed: Mutex::new(None),
+            replica_watches: Mutex::new(Vec::new()),
+            is_watched: AtomicBool::new(false),
             is_deleted: AtomicBool::new(false),
             is_offline: AtomicBool::new(false),
-            waiters: Mutex::new(Vec::new()),
+            waiters: Waiters::default(),
         }
     }
 
@@ -65,6 +119,125 @@ impl PartitionShared {
 
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch.load(Ordering::Acquire)
+    }
+
+    /// A new leader epoch, or another role in it. Here, and only here, may anything go back: the next leader may know less.
+    pub fn begin_epoch(&self, begin: EpochBegin) {
+        self.followers.clear();
+        self.role.store(Role::Idle as u8, Ordering::Release);
+        self.is_agreed.store(false, Ordering::Release);
+        self.leader_epoch.store(begin.leader_epoch, Ordering::Release);
+        self.high_watermark.store(begin.high_watermark, Ordering::Release);
+        self.written_end.store(begin.log_end, Ordering::Release);
+        self.epoch_start.store(begin.log_end, Ordering::Release);
+        self.role.store(begin.role as u8, Ordering::Release);
+        self.is_offline.store(false, Ordering::Release);
+        self.wake_waiters();
+        self.wake_followers();
+    }
+
+    /// Takes note of what is proposed, or that it was refused for certain.
+    pub fn set_proposed(&self, proposed: Option<ProposedInSync>) {
+        *self.proposed.lock().unwrap_or_else(PoisonError::into_inner) = proposed;
+    }
+
+    /// What is proposed about this partition epoch of the present leader epoch, and may be committed yet.
+    pub fn proposed(&self, partition_epoch: i32) -> Option<ProposedInSync> {
+        let proposed = self.proposed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let about = (self.leader_epoch(), partition_epoch);
+        proposed.filter(|proposed| (proposed.leader_epoch, proposed.partition_epoch) == about)
+    }
+
+    pub fn role(&self) -> Role {
+        match self.role.load(Ordering::Acquire) {
+            role if role == Role::Leader as u8 => Role::Leader,
+            role if role == Role::Follower as u8 => Role::Follower,
+            _ => Role::Idle,
+        }
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.role() == Role::Leader
+    }
+
+    /// The leader has said that the follower's log agrees with its own.
+    pub fn set_agreed(&self) {
+        self.is_agreed.store(true, Ordering::Release);
+    }
+
+    /// Whether consumers may read here what is committed (KIP-392). A log that was not yet compared with the leader's may hold
+    /// what an unclean election has undone.
+    pub fn is_readable_follower(&self) -> bool {
+        self.role() == Role::Follower && self.is_agreed.load(Ordering::Acquire)
+    }
+
+    /// Where the log ended when this broker became the leader.
+    pub fn epoch_start(&self) -> Offset {
+        self.epoch_start.load(Ordering::Acquire)
+    }
+
+    /// Whether a leader can say where the committed records end (KIP-207).
+    pub fn knows_committed_end(&self) -> bool {
+        self.high_watermark() >= self.epoch_start()
+    }
+
+    /// What followers may be given.
+    pub fn written_end(&self) -> Offset {
+        self.written_end.load(Ordering::Acquire)
+    }
+
+    /// Everything below is written for good: followers may fetch it.
+    pub fn set_written_end(&self, written_end: Offset) {
+        if self.written_end.fetch_max(written_end, Ordering::AcqRel) < written_end {
+            self.wake_followers();
+        }
+    }
+
+    /// The follower has cut its log.
+    pub fn cut(&self, high_watermark: Offset, log_end: Offset) {
+        self.high_watermark.store(high_watermark, Ordering::Release);
+        self.written_end.store(log_end, Ordering::Release);
+        self.wake_waiters();
+    }
+
+    /// A session that follows this partition hears of its news from now on.
+    pub fn watch(&self, watch: Arc<ReplicaWatch>) {
+        let mut watches = self.lock_watches();
+        watches.retain(|known| !known.is_gone());
+        watches.push(watch);
+        self.is_watched.store(true, Ordering::Release);
+    }
+
+    pub fn unwatch(&self, watch: &Arc<ReplicaWatch>) {
+        let mut watches = self.lock_watches();
+        watches.retain(|known| !Arc::ptr_eq(known, watch) && !known.is_gone());
+        self.is_watched.store(!watches.is_empty(), Ordering::Release);
+    }
+
+    pub fn wake_followers(&self) {
+        if self.is_watched.load(Ordering::Acquire) {
+            self.lock_watches().iter().for_each(|watch| watch.mark());
+        }
+    }
+
+    fn lock_watches(&self) -> std::sync::MutexGuard<'_, Vec<Arc<ReplicaWatch>>> {
+        self.replica_watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what memory holds at once, and what it does not in the pool: the disk may take long, and the arbiter does not wait
+    /// for it.
+    pub async fn read(self: &Arc<Self>, read: ReadRequest) -> Result<ReadOutcome, ReadError> {
+        let outcome = self.log.read(ReadRequest { may_block: false, ..read });
+        if !matches!(outcome, Ok(ReadOutcome::WouldBlock)) {
+            return outcome;
+        }
+        let read = ReadRequest { may_block: true, max_bytes: read.max_bytes.min(COLD_READ_BYTES_MAX), ..read };
+        let shared = self.clone();
+        match tokio::task::spawn_blocking(move || shared.log.read(read)).await {
+            Ok(outcome) => outcome,
+            // The pool is gone only when the process stops.
+            Err(_) => Ok(ReadOutcome::Empty),
+        }
     }
 
     pub fn log_start(&self) -> Offset {
@@ -88,12 +261,14 @@ impl PartitionShared {
             self.key
         );
         self.wake_waiters();
+        self.wake_followers();
     }
 
     /// The partition is gone: whoever waits shall look again and find out.
     pub fn delete(&self) {
         self.is_deleted.store(true, Ordering::Release);
         self.wake_waiters();
+        self.wake_followers();
     }
 
     pub fn is_deleted(&self) -> bool {
@@ -104,6 +279,12 @@ impl PartitionShared {
     pub fn set_offline(&self) {
         self.is_offline.store(true, Ordering::Release);
         self.wake_waiters();
+        self.wake_followers();
+    }
+
+    /// It is tried once more.
+    pub fn set_online(&self) {
+        self.is_offline.store(false, Ordering::Release);
     }
 
     pub fn is_offline(&self) -> bool {
@@ -112,22 +293,10 @@ impl PartitionShared {
 
     /// `waiter` is notified once for each change from now on, until it is dropped. Registering twice is registering once.
     pub fn register(&self, waiter: &Arc<Notify>) {
-        let mut waiters = self.lock_waiters();
-        let is_known = waiters.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(waiter)));
-        if !is_known {
-            // A connection that has gone leaves its place here; it is taken away before the list grows.
-            waiters.retain(|known| known.strong_count() > 0);
-            waiters.push(Arc::downgrade(waiter));
-        }
+        self.waiters.register(waiter);
     }
 
     pub fn wake_waiters(&self) {
-        for waiter in self.lock_waiters().iter().filter_map(Weak::upgrade) {
-            waiter.notify_waiters();
-        }
-    }
-
-    fn lock_waiters(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Notify>>> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiters.wake();
     }
 }

@@ -11,6 +11,7 @@ pub type Bound = Vec<(String, Vec<std::net::TcpListener>)>;
 
 const BACKLOG: i32 = 1024;
 
+/// Takes the addresses; nobody can connect before [`listen_all`].
 pub fn bind_all(listeners: &[ListenerConfig]) -> Result<Bound, StartError> {
     let mut bound = Vec::new();
     for listener in listeners {
@@ -44,8 +45,20 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// From now on clients may connect; before, they are refused, which tells them to try another broker.
+pub fn listen_all(bound: &Bound) -> Result<(), StartError> {
+    for (listener, sockets) in bound {
+        for socket in sockets {
+            socket2::SockRef::from(socket).listen(BACKLOG).or_else(|error| {
+                let address = socket.local_addr()?;
+                Err(StartError::Bind { listener: listener.clone(), address, error })
+            })?;
+        }
+    }
+    Ok(())
 }
 
 pub fn addresses(sockets: &[std::net::TcpListener]) -> Vec<SocketAddr> {

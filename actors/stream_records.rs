@@ -1,16 +1,15 @@
 //! What one read of a stream brought: whole batches, opened, given out record by record as credit allows.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use capek_wire::batch::{self, BatchError, BatchHeader, Codec, Record, Records};
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::Offset;
+use capek_wire::ids::{LeaderEpoch, Offset};
 
 use crate::budget::BudgetPermit;
 use crate::local::LocalClient;
-use crate::shared::PartitionShared;
+use crate::partition_source::PartitionSource;
 
 /// What the first batch of a read may inflate to. One that takes more is told as an error and passed over.
 const FIRST_INFLATED_BYTES_MAX: usize = 16 << 20;
@@ -43,6 +42,8 @@ pub struct OpenedBatches {
     next: Offset,
     /// Where to read on when all is given out.
     end: Offset,
+    /// Of the last batch that something was given out of, or passed over.
+    leader_epoch: LeaderEpoch,
     _permit: Option<BudgetPermit>,
 }
 
@@ -55,11 +56,11 @@ impl OpenedBatches {
     /// Reads from `offset` on, below the high watermark; None when there is nothing.
     pub async fn read(
         client: &LocalClient,
-        shared: &Arc<PartitionShared>,
+        source: &PartitionSource,
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Option<Self>, ErrorCode> {
-        let Some(read) = client.read(shared, offset, max_bytes).await? else { return Ok(None) };
+        let Some(read) = client.read(source, offset, max_bytes).await? else { return Ok(None) };
         let (bytes, permit) = (read.bytes, Some(read.permit));
         if !is_compressed(&bytes) {
             return Ok(Some(Self::open(bytes, offset, read.next_offset, permit)));
@@ -70,7 +71,7 @@ impl OpenedBatches {
     }
 
     fn open(bytes: Bytes, offset: Offset, end: Offset, permit: Option<BudgetPermit>) -> Self {
-        let mut opened = Self { batches: VecDeque::new(), next: offset, end, _permit: permit };
+        let mut opened = Self { batches: VecDeque::new(), next: offset, end, leader_epoch: -1, _permit: permit };
         let mut inflated_count = 0;
         for batch in batch::batches(&bytes) {
             let Ok((position, header)) = batch else { break };
@@ -97,6 +98,11 @@ impl OpenedBatches {
         if self.batches.is_empty() { self.end } else { self.next }
     }
 
+    /// Of the last record before [`OpenedBatches::next`].
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -107,6 +113,7 @@ impl OpenedBatches {
         while taken.damaged.is_none() && self.is_within(&taken, allowance) {
             let Some(front) = self.batches.front_mut() else { break };
             let batch_end = front.header.last_offset() + 1;
+            self.leader_epoch = front.header.leader_epoch;
             if front.header.is_control() {
                 self.next = self.next.max(batch_end);
                 self.batches.pop_front();
@@ -148,7 +155,7 @@ fn is_compressed(bytes: &[u8]) -> bool {
 }
 
 /// What a record costs in credit.
-fn size_bytes(record: &Record) -> u64 {
+pub fn size_bytes(record: &Record) -> u64 {
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let headers: usize = record.headers.iter().map(|header| header.key.len() + length(&header.value)).sum();
     (length(&record.key) + length(&record.value) + headers) as u64

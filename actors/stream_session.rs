@@ -1,172 +1,57 @@
-//! StreamSession: one client that follows a topic: over a WebSocket, as Server-Sent Events or as lines of JSON.
+//! StreamSession: one client that follows topics: over a WebSocket, as Server-Sent Events or as lines of JSON.
 //!
-//! The actor owns the positions and the credit. It sends encoded frames through a channel of two to whoever writes the
+//! The actor owns the positions and the credit of all its subscriptions. It sends encoded frames through a channel of two to whoever writes the
 //! socket: a client that does not read stops the channel, and with it all reading from the log. What a slow client holds is
 //! two frames, not what it has missed.
 //!
 //! ```text
-//!   credit, seek, pause ──▶ StreamSession ── data (2) ─────▶ body of the HTTP response ──▶ socket
+//!   credit, seek, ack ──▶ StreamSession ── data (2) ─────▶ body of the HTTP response ──▶ socket
 //!                             │  ▲ high watermark moved        ▲
 //!                             ▼  │                             │
-//!                            log, one read at a time      control (16): heartbeat, replies, goodbye; never behind data
+//!                log, one read at a time for each      control (16): replies and pings; never behind data
+//!                subscription
 //! ```
+//!
+//! Subscriptions take turns (`stream_subscription.rs`); those that are members of groups have their heartbeats and commits in
+//! `stream_membership.rs`. What clients ask for is in `stream_commands.rs`.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult, SpawnHandle,
-    WrapFuture,
-};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use bytes::Bytes;
-use capek_wire::batch::Record;
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::{Offset, PartitionIndex, TopicId};
+use capek_wire::ids::Offset;
 use log::debug;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::clock::now_ms;
 use crate::local::LocalClient;
-use crate::shared::PartitionShared;
-use crate::stream_cursors::{Assignment, Cursors, GapReason, Look};
-use crate::stream_records::{Allowance, OpenedBatches};
+use crate::local_requests::Caller;
+use crate::stream_events::{Encoder, GOODBYE_FRAMES, Goodbye, Outgoing, RevokeReason, StreamEvent, StreamPlace};
+use crate::stream_places::Source;
+use crate::stream_records::OpenedBatches;
+use crate::stream_subscription::{Step, Subscription, SubscriptionStart};
 use crate::supervision::ExitSignal;
 
-/// How many data frames may wait for the socket.
-pub const DATA_FRAMES_MAX: usize = 2;
-/// How many frames that no credit covers may wait.
-pub const CONTROL_FRAMES_MAX: usize = 16;
-
-/// What the session tells its client; the door's encoder makes a frame of it.
-#[derive(Debug)]
-pub enum StreamEvent {
-    /// These are the positions now: at the begin, after a seek, when the topic has grown.
-    Assigned(Vec<Assignment>),
-    Records(StreamRecords),
-    CaughtUp {
-        partition: PartitionIndex,
-        next: Offset,
-    },
-    /// Records between the two offsets will not come.
-    Gap {
-        partition: PartitionIndex,
-        requested: Offset,
-        resumed: Offset,
-        reason: GapReason,
-    },
-    Heartbeat {
-        now_ms: i64,
-        lag: i64,
-    },
-    Problem {
-        partition: PartitionIndex,
-        code: ErrorCode,
-        message: String,
-    },
-    Goodbye(Goodbye),
-}
-
-/// Records of one partition, in order.
-#[derive(Debug)]
-pub struct StreamRecords {
-    /// Counts the frames of this session.
-    pub sequence: u64,
-    pub partition: PartitionIndex,
-    pub records: Vec<Record>,
-    pub next: Offset,
-    pub high_watermark: Offset,
-    /// What they cost in credit: keys, values and headers.
-    pub size_bytes: u64,
-}
-
-/// Why a session ends, in the numbers of WebSocket's close frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Goodbye {
-    pub code: u16,
-    pub reason: &'static str,
-    /// None: coming back is of no use.
-    pub reconnect_after_ms: Option<u64>,
-}
-
-/// What goes to the socket.
-#[derive(Debug)]
-pub enum Outgoing {
-    Frame(Bytes),
-    /// For clients that answer pings.
-    Ping,
-    Pong(Bytes),
-    Close(Goodbye),
-}
-
-/// Makes a frame of an event; None when this kind of client is not told of it.
-pub type Encoder = Box<dyn FnMut(&StreamEvent) -> Option<Bytes> + Send>;
-
-/// What a client has not used up of what it allowed. `u64::MAX` is never used up: the socket alone holds such a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credit {
-    pub records: u64,
-    pub bytes: u64,
-}
-
-impl Credit {
-    pub const UNLIMITED: Credit = Credit { records: u64::MAX, bytes: u64::MAX };
-    /// What a client can have at most.
-    const MAX: Credit = Credit { records: 1 << 20, bytes: 64 << 20 };
-
-    pub fn is_used_up(self) -> bool {
-        self.records == 0 || self.bytes == 0
-    }
-
-    fn spend(&mut self, records: u64, bytes: u64) {
-        if *self != Credit::UNLIMITED {
-            self.records = self.records.saturating_sub(records);
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
-    }
-
-    fn grant(&mut self, more: Credit) {
-        if *self != Credit::UNLIMITED {
-            self.records = self.records.saturating_add(more.records).min(Credit::MAX.records);
-            self.bytes = self.bytes.saturating_add(more.bytes).min(Credit::MAX.bytes);
-        }
-    }
-
-    /// Bounded as a grant is.
-    pub fn limited(records: u64, bytes: u64) -> Credit {
-        Credit { records: records.min(Credit::MAX.records), bytes: bytes.min(Credit::MAX.bytes) }
-    }
-}
+/// How many subscriptions one client may have.
+pub const SUBSCRIPTIONS_MAX: usize = 64;
 
 /// Where a session begins.
 pub struct StreamStart {
     pub client: LocalClient,
-    pub topic: Arc<str>,
-    pub topic_id: TopicId,
-    /// Partitions and the first offset of each.
-    pub positions: Vec<(Arc<PartitionShared>, Offset)>,
-    /// Follow partitions that are added later, from their beginning.
-    pub follows_growth: bool,
-    pub credit: Credit,
-    pub frame_bytes: u64,
+    pub caller: Caller,
+    pub subscriptions: Vec<SubscriptionStart>,
+    /// With its last subscription the session ends too.
+    pub ends_with_subscription: bool,
     pub heartbeat: Duration,
+    /// What it says of itself: heartbeats and the goodbye.
+    pub encoder: Encoder,
     pub data: Sender<Outgoing>,
     pub control: Sender<Outgoing>,
-    pub encoder: Encoder,
-}
-
-/// Does what the client wants. Refused with a sentence.
-#[derive(Message, Debug, Clone, PartialEq, Eq)]
-#[rtype(result = "Result<(), &'static str>")]
-pub enum StreamCommand {
-    Credit(Credit),
-    Pause,
-    Resume,
-    Seek(Vec<(PartitionIndex, Offset)>),
-    Unsubscribe,
 }
 
 /// Say goodbye and end.
@@ -174,339 +59,363 @@ pub enum StreamCommand {
 #[rtype(result = "()")]
 pub struct EndStream(pub Goodbye);
 
+/// Others had their turn.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct PumpAgain;
+
 /// The pause after a read that should have brought something and did not.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 /// How long a client may leave its channel full before what was read for it is given up.
 const KEEP_FOR: Duration = Duration::from_millis(200);
 /// The pause after the disk has failed.
 const OFFLINE_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// After so many steps others on this arbiter have their turn: a filter may pass over much.
+const STEPS_MAX: usize = 64;
 
 /// See the head of this file.
 pub struct StreamSession {
-    client: LocalClient,
-    topic: Arc<str>,
-    topic_id: TopicId,
-    cursors: Cursors<Arc<PartitionShared>>,
-    follows_growth: bool,
-    credit: Credit,
-    frame_bytes: u64,
-    is_paused: bool,
-    /// What was read and not yet sent, and of which cursor. Dropped when the client cannot take more now: it can be read again.
-    opened: Option<(usize, OpenedBatches)>,
-    /// Events that keep their place among the records.
-    pending: VecDeque<StreamEvent>,
+    pub(crate) client: LocalClient,
+    pub(crate) caller: Caller,
+    pub(crate) subscriptions: BTreeMap<u64, Subscription>,
+    /// The subscription that is asked first.
+    turn: u64,
+    ends_with_subscription: bool,
+    /// Counts the frames of records.
     sequence: u64,
+    /// The frame behind which a ping was sent that has no answer yet.
+    receipt_asked: Option<u64>,
+    receipt_heard: u64,
     heartbeat: Duration,
-    data: Sender<Outgoing>,
-    control: Sender<Outgoing>,
     encoder: Encoder,
-    waiter: Arc<Notify>,
-    /// The one thing that is waited for: room in the channel, a read, or more records.
-    waiting: Option<SpawnHandle>,
-    entry: Arc<ActorEntry>,
+    data: Sender<Outgoing>,
+    pub(crate) control: Sender<Outgoing>,
+    pub(crate) waiter: Arc<Notify>,
+    /// Wakes this session when a partition has news.
+    watching: Option<SpawnHandle>,
+    /// The wait for room in the channel.
+    room: Option<SpawnHandle>,
+    is_again_due: bool,
+    pub(crate) entry: Arc<ActorEntry>,
     _exit: ExitSignal<u64>,
+}
+
+enum Stepped {
+    Sent,
+    Nothing,
+    Ended,
 }
 
 impl StreamSession {
     pub fn new(start: StreamStart, entry: Arc<ActorEntry>, exit: ExitSignal<u64>) -> Self {
-        let mut cursors = Cursors::default();
-        for (shared, offset) in start.positions {
-            cursors.add(shared.key.partition, shared, offset);
-        }
+        let subscriptions = start.subscriptions.into_iter().map(|start| (start.id, Subscription::new(start)));
         Self {
             client: start.client,
-            topic: start.topic,
-            topic_id: start.topic_id,
-            cursors,
-            follows_growth: start.follows_growth,
-            credit: start.credit,
-            frame_bytes: start.frame_bytes.max(1),
-            is_paused: false,
-            opened: None,
-            pending: VecDeque::new(),
+            caller: start.caller,
+            subscriptions: subscriptions.collect(),
+            turn: 0,
+            ends_with_subscription: start.ends_with_subscription,
             sequence: 0,
+            receipt_asked: None,
+            receipt_heard: 0,
             heartbeat: start.heartbeat,
+            encoder: start.encoder,
             data: start.data,
             control: start.control,
-            encoder: start.encoder,
             waiter: Arc::new(Notify::new()),
-            waiting: None,
+            watching: None,
+            room: None,
+            is_again_due: false,
             entry,
             _exit: exit,
         }
     }
 
-    /// Sends what there is until the channel is full, credit is used up, or the log has no more.
-    fn pump(&mut self, context: &mut Context<Self>) {
-        while self.waiting.is_none() {
-            let may_read = !self.is_paused && !self.credit.is_used_up();
-            if !may_read {
-                self.opened = None;
-            }
-            if self.pending.is_empty() && !may_read {
-                return;
-            }
-            let permit = match self.data.clone().try_reserve_owned() {
-                Ok(permit) => permit,
-                Err(TrySendError::Full(data)) => return self.wait_for_room(data, context),
-                Err(TrySendError::Closed(_)) => return context.stop(),
-            };
-            if let Some(event) = self.pending.pop_front() {
-                if let Some(frame) = (self.encoder)(&event) {
-                    permit.send(Outgoing::Frame(frame));
-                }
-            } else if let Some(event) = self.take_records() {
-                if let Some(frame) = (self.encoder)(&event) {
-                    permit.send(Outgoing::Frame(frame));
-                }
-            } else {
-                self.look(context);
-            }
-        }
-    }
-
-    /// The next records of what was read.
-    fn take_records(&mut self) -> Option<StreamEvent> {
-        let (index, opened) = self.opened.as_mut()?;
-        let index = *index;
-        let allowance = Allowance { records: self.credit.records, bytes: self.credit.bytes.min(self.frame_bytes) };
-        let taken = opened.take(allowance);
-        let next = opened.next();
-        if opened.is_empty() {
-            self.opened = None;
-        }
-        self.cursors.advance(index, next);
-        let cursor = self.cursors.get(index);
-        if let Some(damaged) = taken.damaged {
-            self.pending.push_back(StreamEvent::Problem {
-                partition: cursor.partition,
-                code: damaged.error_code(),
-                message: format!("a batch before offset {next} cannot be read: {damaged}"),
-            });
-        }
-        if taken.records.is_empty() {
-            return None;
-        }
-        self.credit.spend(taken.records.len() as u64, taken.size_bytes);
-        self.sequence += 1;
-        Some(StreamEvent::Records(StreamRecords {
-            sequence: self.sequence,
-            partition: cursor.partition,
-            records: taken.records,
-            next,
-            high_watermark: cursor.source.high_watermark(),
-            size_bytes: taken.size_bytes,
-        }))
-    }
-
-    fn look(&mut self, context: &mut Context<Self>) {
-        if self.opened.is_some() || !self.pending.is_empty() {
+    /// Sends what there is until the channel is full, credit is used up, or the logs have no more.
+    pub(crate) fn pump(&mut self, context: &mut Context<Self>) {
+        if self.room.is_some() || self.is_again_due {
             return;
         }
-        // Armed before the look, so that nothing that happens in between is missed.
-        let mut changed = Box::pin(self.waiter.clone().notified_owned());
-        changed.as_mut().enable();
-        match self.cursors.look() {
-            Look::Readable { index } => self.read(index, context),
-            Look::Gap { partition, requested, resumed, reason } => {
-                self.pending.push_back(StreamEvent::Gap { partition, requested, resumed, reason });
+        self.watch_for_changes(context);
+        for _ in 0..STEPS_MAX {
+            if self.data.is_closed() {
+                return context.stop();
             }
-            Look::CaughtUp { partition, next } => self.pending.push_back(StreamEvent::CaughtUp { partition, next }),
-            Look::Deleted => self.end(TOPIC_DELETED, context),
-            Look::Nothing => self.wait_for(changed, context),
+            if self.data.capacity() <= GOODBYE_FRAMES {
+                return self.wait_for_room(context);
+            }
+            match self.step(context) {
+                Stepped::Sent => {}
+                Stepped::Nothing => return self.ask_for_receipt(),
+                Stepped::Ended => return,
+            }
+        }
+        self.is_again_due = true;
+        context.notify(PumpAgain);
+    }
+
+    /// The next thing that a subscription has, beginning with the one whose turn it is.
+    fn step(&mut self, context: &mut Context<Self>) -> Stepped {
+        let after = self.subscriptions.range(self.turn..).map(|(id, _)| *id);
+        let before = self.subscriptions.range(..self.turn).map(|(id, _)| *id);
+        let order: Vec<u64> = after.chain(before).collect();
+        for id in order {
+            let Some(subscription) = self.subscriptions.get_mut(&id) else { continue };
+            match subscription.step(&mut self.sequence) {
+                Step::Idle => continue,
+                Step::Read { index, source, offset } => {
+                    self.read(id, index, source, offset, context);
+                    continue;
+                }
+                Step::Send(event) => {
+                    if let Some(frame) = (subscription.encoder)(&event) {
+                        self.send_data(frame);
+                    }
+                }
+                Step::Passed => {}
+                Step::Deleted(place) => self.topic_deleted(id, &place, context),
+                Step::Finished => self.finished(id, context),
+            }
+            self.turn = id + 1;
+            return if context.state().alive() { Stepped::Sent } else { Stepped::Ended };
+        }
+        Stepped::Nothing
+    }
+
+    pub(crate) fn send_data(&self, frame: Outgoing) {
+        // There is room: this session alone sends there, and has looked.
+        let _ = self.data.try_send(frame);
+    }
+
+    fn read(&mut self, id: u64, index: usize, source: Source, offset: Offset, context: &mut Context<Self>) {
+        let Some(subscription) = self.subscriptions.get(&id) else { return };
+        let max_bytes = usize::try_from(subscription.frame.bytes).unwrap_or(usize::MAX);
+        let client = self.client.clone();
+        let read = async move { OpenedBatches::read(&client, &source, offset, max_bytes).await };
+        let done = read.into_actor(self).map(move |outcome, session, context| {
+            let Some(subscription) = session.subscriptions.get_mut(&id) else { return };
+            subscription.reading = None;
+            match outcome {
+                Ok(opened) => {
+                    if !subscription.has_read(index, opened) {
+                        session.read_again_after(id, RETRY_AFTER, context);
+                    }
+                }
+                // The log start has moved: the next look sees it. The topic may be gone: that is seen there, too.
+                Err(ErrorCode::OffsetOutOfRange | ErrorCode::UnknownTopicOrPartition) => {
+                    session.read_again_after(id, RETRY_AFTER, context);
+                }
+                Err(code) => session.read_failed(id, index, code, context),
+            }
+            session.pump(context);
+        });
+        let reading = context.spawn(done);
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.reading = Some(reading);
         }
     }
 
-    fn read(&mut self, index: usize, context: &mut Context<Self>) {
-        let cursor = self.cursors.get(index);
-        let (client, shared, offset) = (self.client.clone(), cursor.source.clone(), cursor.next);
-        let max_bytes = usize::try_from(self.frame_bytes).unwrap_or(usize::MAX);
-        let read = async move { OpenedBatches::read(&client, &shared, offset, max_bytes).await };
-        let done = read.into_actor(self).map(move |outcome, session, context| {
-            session.waiting = None;
-            match outcome {
-                Ok(Some(opened)) => session.opened = Some((index, opened)),
-                Ok(None) => session.wait_for(tokio::time::sleep(RETRY_AFTER), context),
-                // The log start has moved: the next look sees it.
-                Err(ErrorCode::OffsetOutOfRange) => session.wait_for(tokio::time::sleep(RETRY_AFTER), context),
-                Err(ErrorCode::UnknownTopicOrPartition) => session.end(TOPIC_DELETED, context),
-                Err(code) => session.read_failed(index, code, context),
+    fn read_failed(&mut self, id: u64, index: usize, code: ErrorCode, context: &mut Context<Self>) {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        let place = subscription.place(index);
+        let message = format!("partition {} of {} cannot be read: {}", place.partition, place.topic, code.message());
+        subscription.tell(StreamEvent::Problem { place: Some(place), code, message });
+        self.read_again_after(id, OFFLINE_RETRY_AFTER, context);
+    }
+
+    fn read_again_after(&mut self, id: u64, after: Duration, context: &mut Context<Self>) {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        subscription.reading = Some(context.run_later(after, move |session, context| {
+            if let Some(subscription) = session.subscriptions.get_mut(&id) {
+                subscription.reading = None;
             }
             session.pump(context);
-        });
-        self.waiting = Some(context.spawn(done));
+        }));
     }
 
-    fn read_failed(&mut self, index: usize, code: ErrorCode, context: &mut Context<Self>) {
-        let partition = self.cursors.get(index).partition;
-        let message = format!("partition {partition} cannot be read: {}", code.message());
-        self.tell(&StreamEvent::Problem { partition, code, message });
-        self.wait_for(tokio::time::sleep(OFFLINE_RETRY_AFTER), context);
+    /// Its places have changed: what is being read may not be wanted any more.
+    pub(crate) fn stop_reading(&mut self, id: u64, context: &mut Context<Self>) {
+        let subscription = self.subscriptions.get_mut(&id);
+        if let Some(reading) = subscription.and_then(|subscription| subscription.reading.take()) {
+            context.cancel_future(reading);
+        }
     }
 
-    /// Goes on when `future` is done.
-    fn wait_for(&mut self, future: impl Future<Output = ()> + 'static, context: &mut Context<Self>) {
-        let done = future.into_actor(self).map(|(), session, context| {
-            session.waiting = None;
+    /// Armed before the logs are looked at, so that nothing that happens in between is missed.
+    fn watch_for_changes(&mut self, context: &mut Context<Self>) {
+        if self.watching.is_some() {
+            return;
+        }
+        let mut changed = Box::pin(self.waiter.clone().notified_owned());
+        changed.as_mut().enable();
+        let done = changed.into_actor(self).map(|(), session, context| {
+            session.watching = None;
             session.pump(context);
         });
-        self.waiting = Some(context.spawn(done));
+        self.watching = Some(context.spawn(done));
     }
 
     /// A client that takes its frames keeps what was read for it: inflating a batch again for each frame is dear. One that
     /// does not for a while must not hold it.
-    fn wait_for_room(&mut self, data: Sender<Outgoing>, context: &mut Context<Self>) {
-        if self.opened.is_none() {
-            return self.wait_for(async move { drop(data.reserve_owned().await) }, context);
-        }
-        let room = tokio::time::timeout(KEEP_FOR, data.reserve_owned());
-        let done = room.into_actor(self).map(|room, session, context| {
-            session.waiting = None;
-            if room.is_err() {
-                session.opened = None;
+    fn wait_for_room(&mut self, context: &mut Context<Self>) {
+        let is_holding = self.subscriptions.values().any(Subscription::has_opened);
+        let data = self.data.clone();
+        let room = async move {
+            let reserved = data.reserve_many(GOODBYE_FRAMES + 1);
+            if is_holding { tokio::time::timeout(KEEP_FOR, reserved).await.is_ok() } else { reserved.await.is_ok() }
+        };
+        let done = room.into_actor(self).map(|has_room, session, context| {
+            session.room = None;
+            if !has_room {
+                session.subscriptions.values_mut().for_each(Subscription::drop_opened);
             }
-            drop(room);
             session.pump(context);
         });
-        self.waiting = Some(context.spawn(done));
+        self.room = Some(context.spawn(done));
     }
 
-    fn stop_waiting(&mut self, context: &mut Context<Self>) {
-        if let Some(waiting) = self.waiting.take() {
-            context.cancel_future(waiting);
+    /// A ping behind the records: whoever answers it has received them.
+    fn ask_for_receipt(&mut self) {
+        let is_wanted = self
+            .subscriptions
+            .values()
+            .any(|subscription| subscription.group.as_ref().is_some_and(crate::stream_group::GroupSide::is_received));
+        if is_wanted && self.receipt_asked.is_none() && self.sequence > self.receipt_heard {
+            self.receipt_asked = Some(self.sequence);
+            self.send_data(Outgoing::Ping(Bytes::copy_from_slice(&self.sequence.to_be_bytes())));
         }
     }
 
-    /// Ahead of all data; lost when even this channel is full, as then the client reads nothing.
-    fn tell(&mut self, event: &StreamEvent) {
-        if let Some(frame) = (self.encoder)(event) {
-            let _ = self.control.try_send(Outgoing::Frame(frame));
+    /// A pong has come: everything that was sent before its ping has arrived.
+    pub(crate) fn receipt(&mut self, payload: &[u8], context: &mut Context<Self>) {
+        let Some(sequence) = payload.first_chunk().filter(|_| payload.len() == 8).copied().map(u64::from_be_bytes)
+        else {
+            return; // the answer to a ping that asks only whether somebody is there
+        };
+        if self.receipt_asked.is_none_or(|asked| sequence != asked) {
+            return; // made up
         }
-    }
-
-    fn end(&mut self, goodbye: Goodbye, context: &mut Context<Self>) {
-        self.tell(&StreamEvent::Goodbye(goodbye));
-        let _ = self.control.try_send(Outgoing::Close(goodbye));
-        self.stop_waiting(context);
-        context.stop();
-    }
-
-    fn assignments(&self, is_told: impl Fn(PartitionIndex) -> bool) -> Vec<Assignment> {
-        let told = self.cursors.iter().filter(|cursor| is_told(cursor.partition));
-        told.map(|cursor| Assignment {
-            partition: cursor.partition,
-            next: cursor.next,
-            end: cursor.source.high_watermark(),
-            leader_epoch: cursor.source.leader_epoch(),
-        })
-        .collect()
-    }
-
-    fn heartbeat_due(&mut self, context: &mut Context<Self>) {
-        let lag = self.cursors.lag();
-        self.tell(&StreamEvent::Heartbeat { now_ms: now_ms(), lag });
-        let _ = self.control.try_send(Outgoing::Ping);
-        if self.follows_growth {
-            self.follow_growth(context);
+        self.receipt_asked = None;
+        self.receipt_heard = sequence;
+        let ids: Vec<u64> = self.subscriptions.keys().copied().collect();
+        for id in ids {
+            let group = self.subscriptions.get_mut(&id).and_then(|subscription| subscription.group.as_mut());
+            if let Some(group) = group.filter(|group| group.is_received()) {
+                group.received(sequence);
+                self.commit(id, context);
+            }
         }
-    }
-
-    /// The topic may have got more partitions; a stream of all of them follows.
-    fn follow_growth(&mut self, context: &mut Context<Self>) {
-        let image = self.client.image();
-        let Some(topic) = image.topic(self.topic_id) else { return };
-        let new = (0..topic.partitions.len() as PartitionIndex).filter(|partition| !self.cursors.contains(*partition));
-        let found: Vec<_> = new.filter_map(|partition| self.client.partition(&self.topic, partition).ok()).collect();
-        if found.is_empty() {
-            return;
-        }
-        let added: Vec<PartitionIndex> = found.iter().map(|shared| shared.key.partition).collect();
-        for shared in found {
-            self.client.watch(&shared, &self.waiter);
-            let start = shared.log_start();
-            self.cursors.add(shared.key.partition, shared, start);
-        }
-        let assigned = self.assignments(|partition| added.contains(&partition));
-        self.pending.push_back(StreamEvent::Assigned(assigned));
-        self.stop_waiting(context);
         self.pump(context);
     }
 
-    fn seek(&mut self, places: &[(PartitionIndex, Offset)]) -> Result<(), &'static str> {
-        if places.iter().any(|(partition, _)| !self.cursors.contains(*partition)) {
-            return Err("this stream does not read that partition");
+    /// Ahead of all data; lost when even this channel is full, as then the client reads nothing.
+    pub(crate) fn tell(&self, frame: Outgoing) {
+        let _ = self.control.try_send(frame);
+    }
+
+    /// Behind what was sent already, so that the positions are those that the client has reached.
+    pub(crate) fn end(&mut self, goodbye: Goodbye, context: &mut Context<Self>) {
+        let positions = self.positions();
+        if let Some(frame) = (self.encoder)(&StreamEvent::Goodbye { goodbye, positions }) {
+            self.send_data(frame);
         }
-        if places.iter().any(|(_, offset)| *offset < 0) {
-            return Err("an offset is 0 or more");
+        self.send_data(Outgoing::Close(goodbye));
+        context.stop();
+    }
+
+    fn positions(&self) -> Vec<(u64, Vec<crate::stream_events::Position>)> {
+        let all = self.subscriptions.iter().map(|(id, subscription)| (*id, subscription.positions()));
+        all.filter(|(_, positions)| !positions.is_empty()).collect()
+    }
+
+    fn topic_deleted(&mut self, id: u64, place: &StreamPlace, context: &mut Context<Self>) {
+        self.stop_reading(id, context);
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        let partitions = subscription.forget_topic(&place.topic);
+        if subscription.group.is_some() {
+            return; // its group takes them away, and that is told
         }
-        for (partition, offset) in places {
-            self.cursors.seek(*partition, *offset);
+        let is_empty = !subscription.has_cursors();
+        if is_empty && self.ends_with_subscription {
+            return self.end(Goodbye::TOPIC_DELETED, context);
         }
-        self.opened = None;
-        let assigned = self.assignments(|partition| places.iter().any(|(sought, _)| *sought == partition));
-        self.pending.push_back(StreamEvent::Assigned(assigned));
-        Ok(())
+        let event = StreamEvent::Revoked { partitions, deadline: Duration::ZERO, reason: RevokeReason::TopicDeleted };
+        if let Some(frame) = (subscription.encoder)(&event) {
+            self.send_data(frame);
+        }
+        if is_empty {
+            self.unsubscribe(id, context);
+        }
+    }
+
+    fn finished(&mut self, id: u64, context: &mut Context<Self>) {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        if let Some(frame) = (subscription.encoder)(&StreamEvent::End) {
+            self.send_data(frame);
+        }
+        self.unsubscribe(id, context);
+        if self.ends_with_subscription {
+            self.end(Goodbye::DONE, context);
+        }
+    }
+
+    /// Nothing more is read for it, and its member leaves.
+    pub(crate) fn unsubscribe(&mut self, id: u64, context: &mut Context<Self>) {
+        self.stop_reading(id, context);
+        self.leave_group(id, context);
+        self.subscriptions.remove(&id);
+    }
+
+    fn heartbeat_due(&mut self, context: &mut Context<Self>) {
+        let has_room = self.data.capacity() > GOODBYE_FRAMES;
+        let lag = self.subscriptions.iter().map(|(id, subscription)| (*id, subscription.lag())).collect();
+        // Only behind the records can it be said what has been sent.
+        let positions = if has_room { self.positions() } else { Vec::new() };
+        let event = StreamEvent::Heartbeat { now_ms: now_ms(), lag, positions };
+        match (self.encoder)(&event) {
+            Some(frame) if has_room => self.send_data(frame),
+            Some(frame) => self.tell(frame),
+            None => {}
+        }
+        self.tell(Outgoing::Ping(Bytes::new()));
+        for subscription in self.subscriptions.values_mut() {
+            subscription.grow(&self.client, &self.waiter);
+        }
+        self.check_members(context);
+        self.pump(context);
     }
 }
-
-const TOPIC_DELETED: Goodbye = Goodbye { code: 4504, reason: "topic deleted", reconnect_after_ms: None };
 
 impl Actor for StreamSession {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
         self.entry.begin(1, Some(context.address().recipient()));
-        for cursor in self.cursors.iter() {
-            self.client.watch(&cursor.source, &self.waiter);
+        for subscription in self.subscriptions.values() {
+            subscription.watch(&self.client, &self.waiter);
         }
         let data = self.data.clone();
         let client_gone = async move { data.closed().await };
         context.spawn(client_gone.into_actor(self).map(|(), _, context| context.stop()));
         context.run_interval(self.heartbeat, |session, context| session.heartbeat_due(context));
-        self.pending.push_back(StreamEvent::Assigned(self.assignments(|_| true)));
+        let ids: Vec<u64> = self.subscriptions.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.beat(id, context));
         self.pump(context);
     }
 
-    fn stopped(&mut self, _: &mut Self::Context) {
+    fn stopped(&mut self, context: &mut Self::Context) {
         debug!("{} ends after {} frames", self.entry.path, self.sequence);
+        let ids: Vec<u64> = self.subscriptions.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.leave_group(id, context));
     }
 }
 
-impl Handler<StreamCommand> for StreamSession {
-    type Result = MessageResult<StreamCommand>;
+impl Handler<PumpAgain> for StreamSession {
+    type Result = ();
 
-    fn handle(&mut self, command: StreamCommand, context: &mut Self::Context) -> Self::Result {
-        let outcome = match command {
-            StreamCommand::Credit(more) => {
-                self.credit.grant(more);
-                Ok(())
-            }
-            StreamCommand::Pause => {
-                self.is_paused = true;
-                Ok(())
-            }
-            StreamCommand::Resume => {
-                self.is_paused = false;
-                Ok(())
-            }
-            StreamCommand::Seek(places) => {
-                let outcome = self.seek(&places);
-                if outcome.is_ok() {
-                    self.stop_waiting(context);
-                }
-                outcome
-            }
-            StreamCommand::Unsubscribe => {
-                self.stop_waiting(context);
-                self.opened = None;
-                self.pending.clear();
-                self.cursors.clear();
-                self.follows_growth = false;
-                Ok(())
-            }
-        };
+    fn handle(&mut self, _: PumpAgain, context: &mut Self::Context) {
+        self.is_again_due = false;
         self.pump(context);
-        MessageResult(outcome)
     }
 }
 
@@ -523,29 +432,5 @@ impl Handler<Chaos> for StreamSession {
 
     fn handle(&mut self, chaos: Chaos, _: &mut Self::Context) {
         bring_about(chaos);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credit_is_used_up_by_whichever_comes_first() {
-        let mut credit = Credit::limited(2, 100);
-        credit.spend(1, 40);
-        assert_eq!(credit, Credit { records: 1, bytes: 60 });
-        credit.spend(0, 61);
-        assert!(credit.is_used_up(), "one large record may take more than there is");
-        credit.grant(Credit { records: 0, bytes: u64::MAX });
-        assert_eq!(credit, Credit { records: 1, bytes: Credit::MAX.bytes });
-    }
-
-    #[test]
-    fn unlimited_credit_stays() {
-        let mut credit = Credit::UNLIMITED;
-        credit.spend(1 << 40, 1 << 40);
-        credit.grant(Credit { records: 1, bytes: 1 });
-        assert_eq!(credit, Credit::UNLIMITED);
     }
 }

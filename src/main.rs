@@ -4,8 +4,10 @@ mod banner;
 mod cli;
 mod client;
 mod config;
+mod expression;
 mod http;
 mod server;
+mod signals;
 mod telemetry;
 
 #[global_allocator]

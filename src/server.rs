@@ -8,12 +8,12 @@ use capek_state::cluster::{Command, CreateTopic};
 use capek_wire::error_code::ErrorCode;
 use log::{info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::banner;
 use crate::cli::Failure;
 use crate::config::{Settings, TopicToCreate};
 use crate::http::{self, HttpServer};
+use crate::signals::Signals;
 
 /// Runs the broker until it is told to stop, or cannot go on. Needs an actix system; makes one on a thread of its own where
 /// there is none.
@@ -59,6 +59,7 @@ async fn run(settings: Settings) -> Result<(), Failure> {
         http: &http_addresses,
         took: started.elapsed(),
     });
+    give_back_code();
 
     let reason = tokio::select! {
         reason = broker.failed() => Some(reason),
@@ -121,29 +122,18 @@ fn raise_open_files_limit() {
     }
 }
 
+/// What the start has run is not run again, and would count as the broker's memory for as long as it lives.
+fn give_back_code() {
+    if let Err(error) = capek_writeback::give_back_code() {
+        log::debug!("the pages of the start stay: {error}");
+    }
+}
+
 /// With huge pages the kernel gives (and clears) two megabytes where a few kilobytes are used: nearly twice the memory while
 /// idle, and measured to take more of the processor under load as well. The allocator does not ask for them (its `no_thp`),
 /// but some systems give them unasked.
 fn keep_pages_small() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         log::debug!("huge pages stay: {error}");
-    }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }

@@ -16,6 +16,8 @@ pub fn start(default: LevelFilter, log4j_level: Option<&str>) {
         .filter_level(default)
         .filter_module("actix_server", LevelFilter::Warn)
         .filter_module("actix_http", LevelFilter::Off)
+        // It tells of every vote and of each try to reach a peer that is down; what matters of it is said by our own.
+        .filter_module("openraft", LevelFilter::Off)
         .parse_env(environment);
     let started = started.build();
     let mut writer = env_logger::Builder::new();

@@ -57,6 +57,8 @@ pub const SERVED: &[ApiKey] = &[
     ApiKey::ConsumerGroupDescribe,
     ApiKey::ListConfigResources,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::AddRaftVoter,
+    ApiKey::RemoveRaftVoter,
 ];
 
 /// Some APIs are right only under some configurations.
@@ -94,7 +96,7 @@ fn supported_features(version: i16) -> Vec<SupportedFeatureKey> {
     let is_told = |feature: &SupportedFeature| feature.lowest > 0 || version >= LEVEL_ZERO_VERSION_MIN;
     let told = features::supported().into_iter().filter(is_told);
     let key = |feature: SupportedFeature| SupportedFeatureKey {
-        name: Str::from_static(feature.name),
+        name: Str::from(&*feature.name),
         min_version: feature.lowest,
         max_version: feature.highest,
     };

@@ -21,7 +21,7 @@ pub fn answer(context: &RequestContext, request: DescribeClusterRequest, _versio
     let shown = |broker: &&Arc<Broker>| request.include_fenced_brokers || !broker.fenced;
     let mut response = DescribeClusterResponse {
         cluster_id: Str::from(&*context.broker.cluster_id),
-        controller_id: context.broker.config.node_id,
+        controller_id: context.broker.controller_id(),
         brokers: image.brokers().filter(shown).filter_map(|broker| describe(context, broker)).collect(),
         ..Default::default()
     };

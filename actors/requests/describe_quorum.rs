@@ -1,4 +1,4 @@
-//! DescribeQuorum (key 55, versions 0–2): who decides on the metadata. With one broker that is a quorum of one.
+//! DescribeQuorum (key 55, versions 0–2): who decides on the metadata. A broker by itself is a quorum of one.
 //!
 //! Versions from 1 say when a voter was last heard of, from 2 where it is reached. Anything but the one partition of the
 //! metadata log is unknown, and nothing else may be asked beside it.
@@ -46,36 +46,43 @@ fn unknown(partition_index: i32) -> ResponsePartitionData {
 }
 
 fn quorum(context: &RequestContext, version: i16) -> DescribeQuorumResponse {
-    let image = context.broker.image.load();
-    let node_id = context.broker.config.node_id;
-    let log_end_offset = i64::try_from(image.records_applied()).unwrap_or(i64::MAX);
-    // This process reigns over the metadata since it registered itself.
-    let reign = image.broker(node_id).map_or(0, |broker| broker.epoch);
+    let view = context.broker.quorum_view();
+    let end = |end: u64| i64::try_from(end).unwrap_or(i64::MAX);
     let now_ms = now_ms();
-    let voter = ReplicaState {
-        replica_id: node_id,
-        log_end_offset,
-        last_fetch_timestamp: now_ms,
-        last_caught_up_timestamp: now_ms,
-        ..Default::default()
+    let replica = |broker: i32| {
+        let known = view.replicated.get(&broker).copied();
+        // Only the leader knows how far the others are; an end of -1 is Kafka's word for not knowing.
+        let own = (broker == context.broker.config.node_id).then_some(view.log_end);
+        let log_end = known.or(own);
+        let heard = log_end.is_some() && view.controller.is_some();
+        ReplicaState {
+            replica_id: broker,
+            log_end_offset: log_end.map_or(-1, end),
+            last_fetch_timestamp: if heard { now_ms } else { -1 },
+            last_caught_up_timestamp: if heard && log_end >= Some(view.committed) { now_ms } else { -1 },
+            ..Default::default()
+        }
     };
     let partition = ResponsePartitionData {
-        leader_id: node_id,
-        leader_epoch: i32::try_from(reign).unwrap_or(i32::MAX),
-        high_watermark: log_end_offset,
-        current_voters: vec![voter],
+        leader_id: view.controller.unwrap_or(-1),
+        leader_epoch: i32::try_from(view.term).unwrap_or(i32::MAX),
+        high_watermark: end(view.committed),
+        current_voters: view.voters.keys().map(|broker| replica(*broker)).collect(),
+        observers: view.observers.keys().map(|broker| replica(*broker)).collect(),
         ..Default::default()
     };
     let topic = ResponseTopicData { topic_name: Str::from_static(METADATA_TOPIC), partitions: vec![partition] };
-    let listener = &context.listener;
-    let listener = Listener {
-        name: Str::from(&listener.name),
-        host: Str::from(&listener.advertised_host),
-        port: listener.advertised_port,
-    };
     let nodes = match version >= NODES_VERSION_MIN {
-        true => vec![Node { node_id, listeners: vec![listener] }],
+        true => view.voters.keys().filter_map(|broker| node(context, *broker)).collect(),
         false => Vec::new(),
     };
     DescribeQuorumResponse { topics: vec![topic], nodes, ..Default::default() }
+}
+
+/// Where the client that asks reaches this voter.
+fn node(context: &RequestContext, broker: i32) -> Option<Node> {
+    let image = context.broker.image.load();
+    let endpoint = image.broker(broker)?.endpoint(&context.listener.name)?;
+    let listener = Listener { name: Str::from(&endpoint.name), host: Str::from(&endpoint.host), port: endpoint.port };
+    Some(Node { node_id: broker, listeners: vec![listener] })
 }

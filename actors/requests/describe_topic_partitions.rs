@@ -118,7 +118,8 @@ impl Page<'_> {
     }
 
     fn describe(&self, topic: &Topic, index: usize) -> DescribeTopicPartitionsResponsePartition {
-        let partition = metadata::describe_partition(self.context, self.image, index, &topic.partitions[index]);
+        let known = &topic.partitions[index];
+        let partition = metadata::describe_partition(self.context, self.image, index, known);
         DescribeTopicPartitionsResponsePartition {
             error_code: partition.error_code,
             partition_index: partition.partition_index,
@@ -126,9 +127,8 @@ impl Page<'_> {
             leader_epoch: partition.leader_epoch,
             replica_nodes: partition.replica_nodes,
             isr_nodes: partition.isr_nodes,
-            // Nobody leaves the ISR of one broker, so there is nobody who could be elected from outside of it.
-            eligible_leader_replicas: Some(Vec::new()),
-            last_known_elr: Some(Vec::new()),
+            eligible_leader_replicas: Some(known.elr.clone()),
+            last_known_elr: Some(known.last_known_elr.clone()),
             offline_replicas: partition.offline_replicas,
             ..Default::default()
         }

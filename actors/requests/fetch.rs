@@ -3,6 +3,9 @@
 //! A fetch does not pass the Partition. It reads the log on its connection's thread, below the high watermark, and only what
 //! the page cache holds; cold ranges go to the blocking pool. A fetch that finds too little waits on its partitions'
 //! high watermarks.
+//!
+//! Consumers that know of racks (from version 11 on) may read from followers too, and a leader sends them to one in their own
+//! rack when `replica.selector.class` says so (KIP-392).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,13 +13,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use capek_log::{ReadError, ReadOutcome, ReadRequest};
+use capek_state::cluster::nearest_follower;
+use capek_state::config::RACK_AWARE_SELECTOR;
 use capek_wire::codec::Reader;
 use capek_wire::error_code::ErrorCode;
-use capek_wire::messages::fetch::{EpochEndOffset, FetchPartition, FetchableTopicResponse, PartitionData};
+use capek_wire::ids::BrokerId;
+use capek_wire::messages::fetch::{
+    EpochEndOffset, FetchPartition, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
 use capek_wire::messages::{FetchRequest, FetchResponse};
 use log::warn;
 
 use super::fetch_session::{self, Answered, Asked, SessionUse, TopicName};
+use super::leader_hints::{self, LeaderHints};
 use super::{Call, Dispatch, RequestContext, Response};
 use crate::budget::BudgetPermit;
 use crate::routes::TopicRoute;
@@ -27,10 +36,20 @@ const RESPONSE_BYTES_MIN: usize = 64 << 10;
 /// One response takes at most this share of what is free.
 const RESPONSE_SHARE: usize = 16;
 
+/// Fetch from this version on says who leads instead (KIP-951), and names topics by id.
+const HINTS_VERSION_MIN: i16 = 16;
+
+/// From this version on consumers name their rack, and followers serve them.
+const FOLLOWERS_VERSION_MIN: i16 = 11;
+
 /// One partition that is asked for.
 struct Wanted {
     asked: Asked,
     target: Result<Arc<PartitionShared>, ErrorCode>,
+    /// A follower serves this consumer, too.
+    may_follow: bool,
+    /// The follower that the consumer shall read from instead.
+    nearer: Option<BrokerId>,
 }
 
 struct Fetch {
@@ -40,6 +59,7 @@ struct Fetch {
     topics: Vec<TopicName>,
     wanted: Vec<Wanted>,
     bytes_max: usize,
+    version: i16,
 }
 
 /// What the partitions hold for this fetch right now.
@@ -89,6 +109,8 @@ impl Fetch {
         // Replicas have a listener of their own: here nobody is one.
         let is_replica = request.replica_id >= 0 || request.replica_state.replica_id >= 0;
         let (topics, asked) = fetch_session::asked(&mut request, &session);
+        let may_follow = version >= FOLLOWERS_VERSION_MIN;
+        let rack = rack_to_stay_in(&context, &request, may_follow);
         let mut wanted = Vec::with_capacity(asked.len());
         let mut route = None;
         for asked in asked {
@@ -96,16 +118,20 @@ impl Fetch {
                 Some(known) => route.insert(known),
                 None => route.insert((asked.topic, find_topic(&context, &topics[asked.topic], version))),
             };
-            let found = found.as_ref().map_err(|code| *code).and_then(|topic| find(topic, &asked.request));
+            let found = found.as_ref().map_err(|code| *code).and_then(|topic| find(topic, &asked.request, may_follow));
             let target = if is_replica { found.and(Err(ErrorCode::NotLeaderOrFollower)) } else { found };
-            wanted.push(Wanted { asked, target });
+            let nearer = match (&target, &rack) {
+                (Ok(shared), Some(rack)) => nearer(&context, shared, rack, asked.request.fetch_offset),
+                _ => None,
+            };
+            wanted.push(Wanted { asked, target, may_follow, nearer });
         }
         let broker = &context.broker;
         let asked = usize::try_from(request.max_bytes).unwrap_or(0).min(broker.fetch_bytes_max);
         let budget = &broker.fetch_budget;
         let free = budget.size_bytes().saturating_sub(budget.used_bytes());
         let bytes_max = asked.min((free / RESPONSE_SHARE).max(RESPONSE_BYTES_MIN));
-        Self { context, request, session, topics, wanted, bytes_max }
+        Self { context, request, session, topics, wanted, bytes_max, version }
     }
 
     /// Whether to answer now: enough bytes, an error, nothing asked, or no wish to wait.
@@ -113,7 +139,10 @@ impl Fetch {
         if self.request.max_wait_ms <= 0 || self.wanted.is_empty() || self.context.is_draining.get() {
             return Readiness::Answer;
         }
-        let is_due = self.wanted.iter().any(|wanted| wanted.position_error().is_some() || wanted.is_in_older_segment());
+        let is_due = self
+            .wanted
+            .iter()
+            .any(|wanted| wanted.nearer.is_some() || wanted.position_error().is_some() || wanted.is_in_older_segment());
         let min_bytes = usize::try_from(self.request.min_bytes).unwrap_or(0).min(self.bytes_max);
         if is_due || self.available_bytes() >= min_bytes { Readiness::Answer } else { Readiness::Wait }
     }
@@ -179,10 +208,7 @@ impl Fetch {
             let data = match wanted.prepare(self.remaining(&answer), answer.size_bytes == 0) {
                 Err(data) => *data,
                 Ok((shared, read)) => {
-                    let mut outcome = shared.log.read(ReadRequest { may_block: false, ..read });
-                    if matches!(outcome, Ok(ReadOutcome::WouldBlock)) {
-                        outcome = read_cold(shared.clone(), read).await;
-                    }
+                    let outcome = shared.read(read).await;
                     wanted.partition_data(shared, outcome, self.request.isolation_level)
                 }
             };
@@ -198,15 +224,15 @@ impl Fetch {
     /// Neighbours of one topic stand together: in a session the order of service mixes the topics.
     fn response(&self, answer: Answer<'_>) -> FetchResponse {
         let broker = &self.context.broker;
-        let Answer { mut answered, size_bytes } = answer;
+        let Answer { mut answered, .. } = answer;
         let session_id = match self.session.close(&broker.fetch_sessions, &self.topics, &mut answered) {
             Ok(session_id) => session_id,
             Err(code) => return FetchResponse { error_code: code.code(), ..Default::default() },
         };
-        broker.metrics.fetched(size_bytes);
         let mut responses: Vec<FetchableTopicResponse> = Vec::new();
         let mut last_topic = None;
         for Answered { asked, data } in answered {
+            broker.metrics.fetch_failed(data.error_code);
             if last_topic != Some(asked.topic) {
                 last_topic = Some(asked.topic);
                 let TopicName { name, id } = self.topics[asked.topic].clone();
@@ -216,19 +242,33 @@ impl Fetch {
                 topic.partitions.push(data);
             }
         }
-        FetchResponse { session_id, responses, ..Default::default() }
+        let mut response = FetchResponse { session_id, responses, ..Default::default() };
+        if self.version >= HINTS_VERSION_MIN {
+            self.name_leaders(&mut response);
+        }
+        response
     }
-}
 
-/// The disk may take long; the arbiter does not wait for it.
-async fn read_cold(shared: Arc<PartitionShared>, read: ReadRequest) -> Result<ReadOutcome, ReadError> {
-    /// One cold read at most, so that a pool thread is soon free for the next.
-    const COLD_READ_BYTES_MAX: usize = 1 << 20;
-    let read = ReadRequest { may_block: true, max_bytes: read.max_bytes.min(COLD_READ_BYTES_MAX), ..read };
-    match tokio::task::spawn_blocking(move || shared.log.read(read)).await {
-        Ok(outcome) => outcome,
-        // The pool is gone only when the process stops.
-        Err(_) => Ok(ReadOutcome::Empty),
+    fn name_leaders(&self, response: &mut FetchResponse) {
+        let image = self.context.broker.image.load();
+        let mut hints = LeaderHints::default();
+        for topic in &mut response.responses {
+            for partition in topic.partitions.iter_mut().filter(|partition| partition.error_code != 0) {
+                let found = image.partition(topic.topic_id, partition.partition_index);
+                let hint = hints.note(&image, &self.context.listener.name, partition.error_code, found);
+                if let Some((leader_id, leader_epoch)) = hint {
+                    partition.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };
+                }
+            }
+        }
+        let endpoint = |endpoint: leader_hints::Endpoint| NodeEndpoint {
+            node_id: endpoint.node_id,
+            host: endpoint.host,
+            port: endpoint.port,
+            rack: endpoint.rack,
+            ..Default::default()
+        };
+        response.node_endpoints = hints.into_endpoints().map(endpoint).collect();
     }
 }
 
@@ -241,8 +281,33 @@ fn find_topic(context: &RequestContext, topic: &TopicName, version: i16) -> Resu
     }
 }
 
-fn find(route: &TopicRoute, partition: &FetchPartition) -> Result<Arc<PartitionShared>, ErrorCode> {
+/// The rack that followers are chosen in; None: everybody reads from leaders.
+fn rack_to_stay_in(context: &RequestContext, request: &FetchRequest, may_follow: bool) -> Option<String> {
+    let is_rack_aware = || {
+        let selector = context.broker.config.properties.get("replica.selector.class");
+        selector.is_some_and(|selector| selector.trim() == RACK_AWARE_SELECTOR)
+    };
+    (may_follow && !request.rack_id.is_empty() && is_rack_aware()).then(|| request.rack_id.to_string())
+}
+
+fn nearer(context: &RequestContext, shared: &PartitionShared, rack: &str, offset: i64) -> Option<BrokerId> {
+    if !shared.is_leader() {
+        return None; // it has come to where it was sent
+    }
+    let image = context.broker.image.load();
+    let partition = image.partition(shared.key.topic_id, shared.key.partition)?;
+    let followers = shared.followers.views(shared.leader_epoch());
+    nearest_follower(&image, partition, rack, offset, &followers)
+}
+
+fn check_role(shared: &PartitionShared, may_follow: bool) -> Result<(), ErrorCode> {
+    let may_answer = shared.is_leader() || (may_follow && shared.is_readable_follower());
+    if may_answer { Ok(()) } else { Err(ErrorCode::NotLeaderOrFollower) }
+}
+
+fn find(route: &TopicRoute, partition: &FetchPartition, may_follow: bool) -> Result<Arc<PartitionShared>, ErrorCode> {
     let found = route.serving(partition.partition)?;
+    check_role(&found.shared, may_follow)?;
     super::check_leader_epoch(partition.current_leader_epoch, found.leader_epoch)?;
     Ok(found.shared.clone())
 }
@@ -271,8 +336,14 @@ impl Wanted {
         if shared.is_offline() {
             return Some(ErrorCode::KafkaStorageError);
         }
+        if let Err(code) = check_role(shared, self.may_follow) {
+            return Some(code);
+        }
         if let Err(code) = super::check_leader_epoch(self.asked.request.current_leader_epoch, shared.leader_epoch()) {
             return Some(code);
+        }
+        if offset > shared.log.end_offset() && !shared.is_leader() {
+            return Some(ErrorCode::OffsetNotAvailable); // the leader may have it: nobody shall start over because of this
         }
         if offset < shared.log_start() || offset > shared.log.end_offset() {
             return Some(ErrorCode::OffsetOutOfRange);
@@ -286,7 +357,12 @@ impl Wanted {
         if last_fetched < 0 {
             return Ok(None);
         }
-        let end = shared.log.epoch_end_offset(last_fetched, shared.log.end_offset());
+        let end_offset = shared.log.end_offset();
+        let end = match last_fetched < shared.leader_epoch() {
+            // An epoch of which this leader has nothing: it began where the log ended then.
+            true => shared.log.replica_epoch_end(last_fetched, end_offset),
+            false => shared.log.epoch_end_offset(last_fetched, end_offset),
+        };
         let (epoch, end_offset) = end.map_err(|_| ErrorCode::KafkaStorageError)?;
         if epoch < 0 {
             return Err(ErrorCode::OffsetOutOfRange); // an epoch that the log knows nothing of
@@ -310,6 +386,9 @@ impl Wanted {
             }
             (_, Some(code)) | (&Err(code), None) => return Err(Box::new(self.error(code))),
         };
+        if let Some(nearer) = self.nearer {
+            return Err(Box::new(PartitionData { preferred_read_replica: nearer, ..self.empty(shared) }));
+        }
         let read = ReadRequest {
             offset: self.asked.request.fetch_offset,
             max_bytes: self.bytes_max().min(remaining),
@@ -321,6 +400,9 @@ impl Wanted {
     }
 
     fn error(&self, code: ErrorCode) -> PartitionData {
+        if let Ok(shared) = &self.target {
+            shared.traffic.fetch_failed();
+        }
         // As Kafka has it: empty where the partition is unknown, null where it was looked at.
         let is_unknown = matches!(code, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId);
         PartitionData {
@@ -362,6 +444,7 @@ impl Wanted {
                 return self.error(ErrorCode::KafkaStorageError);
             }
         };
+        shared.traffic.fetched(records.len());
         PartitionData { records: Some(records), aborted_transactions, ..self.empty(shared) }
     }
 }

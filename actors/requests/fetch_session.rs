@@ -186,6 +186,7 @@ fn facts(data: &PartitionData) -> AnswerFacts {
         has_records: data.records.as_ref().is_some_and(|records| !records.is_empty()),
         is_error: data.error_code != ErrorCode::None.code(),
         is_diverging: data.diverging_epoch.epoch >= 0,
+        is_redirected: data.preferred_read_replica >= 0,
         high_watermark: data.high_watermark,
         last_stable_offset: data.last_stable_offset,
         log_start_offset: data.log_start_offset,

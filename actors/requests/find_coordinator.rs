@@ -5,12 +5,15 @@
 
 use std::rc::Rc;
 
+use capek_state::cluster::Image;
+use capek_state::group::{OFFSETS_TOPIC, shard_of};
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
+use capek_wire::ids::BrokerId;
 use capek_wire::messages::find_coordinator::Coordinator;
 use capek_wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 
-use super::{RequestContext, coordinator};
+use super::{RequestContext, coordinator, undecided};
 
 const BATCHED_VERSION_MIN: i16 = 4;
 
@@ -63,13 +66,19 @@ async fn check_and_place(context: &RequestContext, key_type: i8, key: &str) -> R
         TRANSACTION => return Err(ErrorCode::TransactionalIdAuthorizationFailed),
         _ => return Err(ErrorCode::InvalidRequest),
     }
-    match coordinator::of_group(context, key).await {
+    undecided::wait(context, |image, suspects| {
+        leader_of_shard(image, key).is_ok_and(|leader| suspects.contains(&leader))
+    })
+    .await;
+    let here = context.broker.config.node_id;
+    let broker = match coordinator::of_group(context, key).await {
         // A coordinator that loads is found all the same: it says so itself.
-        Ok(_) | Err(ErrorCode::CoordinatorLoadInProgress) => {}
+        Ok(_) | Err(ErrorCode::CoordinatorLoadInProgress) => here,
+        Err(ErrorCode::NotCoordinator) => leader_of_shard(&context.broker.image.load(), key)?,
         Err(_) => return Err(ErrorCode::CoordinatorNotAvailable),
-    }
+    };
     let image = context.broker.image.load();
-    let broker = image.broker(context.broker.config.node_id).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let broker = image.broker(broker).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let endpoint = broker.endpoint(&context.listener.name).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     Ok(Coordinator {
         node_id: broker.id,
@@ -78,4 +87,12 @@ async fn check_and_place(context: &RequestContext, key_type: i8, key: &str) -> R
         error_message: Some(Str::default()),
         ..Default::default()
     })
+}
+
+/// The other broker that leads the partition of `__consumer_offsets` that this group is in.
+fn leader_of_shard(image: &Image, group: &str) -> Result<BrokerId, ErrorCode> {
+    let topic = image.topic_by_name(OFFSETS_TOPIC).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+    let partition = topic.partition(shard_of(group, count)).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    Ok(partition.leader)
 }

@@ -9,14 +9,14 @@ use super::RequestContext;
 use crate::routes::PartitionRoute;
 use crate::shared::PartitionShared;
 
-/// The route of a partition that this broker has and that is not offline.
+/// The route of a partition that this broker leads and that is not offline.
 pub fn route(
     context: &RequestContext,
     topic: &str,
     partition: PartitionIndex,
 ) -> Result<Arc<PartitionRoute>, ErrorCode> {
     let topic = context.broker.routes.topic(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    Ok(topic.serving(partition)?.clone())
+    Ok(topic.leading(partition)?.clone())
 }
 
 /// The partition itself, for a client that knows its leader epoch (-1: that does not care).

@@ -58,6 +58,11 @@ const NONE: Found = Found { offset: -1, timestamp: -1, leader_epoch: -1 };
 
 async fn look_up(shared: Arc<PartitionShared>, timestamp: i64, version: i16) -> Result<Found, ErrorCode> {
     let leader_epoch = shared.leader_epoch();
+    let is_about_the_end = timestamp == LATEST || timestamp == MAX_TIMESTAMP || timestamp >= 0;
+    if is_about_the_end && !shared.knows_committed_end() {
+        // A new leader's high watermark may be older than what its predecessor showed (KIP-207).
+        return Err(if version >= 5 { ErrorCode::OffsetNotAvailable } else { ErrorCode::LeaderNotAvailable });
+    }
     match timestamp {
         LATEST => Ok(Found { offset: shared.high_watermark(), timestamp: -1, leader_epoch }),
         EARLIEST => Ok(earliest(shared, version).await),

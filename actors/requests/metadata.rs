@@ -5,17 +5,18 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use capek_state::cluster::{Image, Partition, Topic};
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::{TopicId, Uuid, topic_name_problem};
+use capek_wire::ids::{BrokerId, TopicId, Uuid, topic_name_problem};
 use capek_wire::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use capek_wire::messages::{MetadataRequest, MetadataResponse};
 
-use super::{RequestContext, authorized};
+use super::{RequestContext, authorized, undecided};
 use crate::topics;
 
 /// Versions from here name topics by id too.
@@ -28,6 +29,11 @@ pub async fn answer(context: Rc<RequestContext>, request: MetadataRequest, versi
     let wants_operations = request.include_topic_authorized_operations;
     // Version 0 has no null: an empty list asks for all.
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
+    undecided::wait(&context, |image, suspects| match &asked {
+        None => true,
+        Some(asked) => asked.iter().filter_map(|topic| known(image, topic)).any(|topic| is_led_by(topic, suspects)),
+    })
+    .await;
     let mut topics = Vec::new();
     match asked {
         None => topics.extend(context.broker.image.load().topics().map(|topic| describe(&context, topic))),
@@ -48,7 +54,7 @@ pub async fn answer(context: Rc<RequestContext>, request: MetadataRequest, versi
     let mut response = MetadataResponse {
         brokers: brokers(&context, &image),
         cluster_id: Some(Str::from(&*context.broker.cluster_id)),
-        controller_id: context.broker.config.node_id,
+        controller_id: context.broker.controller_id(),
         topics,
         ..Default::default()
     };
@@ -56,6 +62,17 @@ pub async fn answer(context: Rc<RequestContext>, request: MetadataRequest, versi
         response.cluster_authorized_operations = authorized::CLUSTER_OPERATIONS;
     }
     response
+}
+
+fn known<'a>(image: &'a Image, asked: &MetadataRequestTopic) -> Option<&'a Arc<Topic>> {
+    match &asked.name {
+        Some(name) if asked.topic_id == Uuid::ZERO => image.topic_by_name(name),
+        _ => image.topic(asked.topic_id),
+    }
+}
+
+fn is_led_by(topic: &Topic, brokers: &[BrokerId]) -> bool {
+    topic.partitions.iter().any(|partition| brokers.contains(&partition.leader))
 }
 
 fn names_by_id(topic: &MetadataRequestTopic) -> bool {
@@ -142,7 +159,8 @@ pub(super) fn describe_partition(
         Some(broker) if broker.endpoint(&context.listener.name).is_none() => ErrorCode::ListenerNotFound,
         Some(_) => ErrorCode::None,
     };
-    let is_offline = |broker: &&i32| image.broker(**broker).is_none_or(|broker| broker.fenced);
+    let is_gone = |broker: i32| image.broker(broker).is_none_or(|broker| broker.fenced);
+    let is_offline = |broker: &&i32| is_gone(**broker) || partition.offline.contains(broker);
     MetadataResponsePartition {
         error_code: error.code(),
         partition_index: index as i32,

@@ -26,6 +26,7 @@ use crate::broker::BrokerShared;
 use crate::budget::BudgetPermit;
 use crate::config::ListenerConfig;
 
+mod add_raft_voter;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
@@ -61,6 +62,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leader;
+mod leader_hints;
 mod leave_group;
 mod list_config_resources;
 mod list_groups;
@@ -72,7 +74,9 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod remove_raft_voter;
 mod sync_group;
+mod undecided;
 mod unregister_broker;
 mod update_features;
 
@@ -95,6 +99,8 @@ pub struct RequestContext {
     pub is_draining: Cell<bool>,
     /// Wakes this connection's waiting fetches.
     pub fetch_waiter: Arc<Notify>,
+    /// Requests that others are asked for and that are not answered yet, but for fetches.
+    pub waiting_count: Cell<usize>,
 }
 
 /// An encoded answer, and the budget that its bytes take until they are written.
@@ -154,7 +160,7 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::OffsetFetch => call.serve(reader, offset_fetch::answer),
         ApiKey::FindCoordinator => call.serve(reader, find_coordinator::answer),
         ApiKey::JoinGroup => join_group::start(call, reader),
-        ApiKey::Heartbeat => call.serve(reader, heartbeat::answer),
+        ApiKey::Heartbeat => heartbeat::start(call, reader),
         ApiKey::LeaveGroup => call.serve(reader, leave_group::answer),
         ApiKey::SyncGroup => call.serve(reader, sync_group::answer),
         ApiKey::DescribeGroups => call.serve(reader, describe_groups::answer),
@@ -185,6 +191,8 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::ListConfigResources => call.answer(reader, list_config_resources::answer),
         ApiKey::ListPartitionReassignments => call.answer(reader, list_partition_reassignments::answer),
         ApiKey::UnregisterBroker => call.serve(reader, unregister_broker::answer),
+        ApiKey::AddRaftVoter => call.serve(reader, add_raft_voter::answer),
+        ApiKey::RemoveRaftVoter => call.serve(reader, remove_raft_voter::answer),
         ApiKey::UpdateFeatures => call.serve(reader, update_features::answer),
         ApiKey::DescribeTopicPartitions => call.answer(reader, describe_topic_partitions::answer),
         other => Dispatch::Close(format!("API {} is not served", other.name())),
@@ -205,6 +213,22 @@ fn check_leader_epoch(asked: LeaderEpoch, current: LeaderEpoch) -> Result<(), Er
 fn repeated<'a, T: Ord + Clone + 'a>(items: impl Iterator<Item = &'a T>) -> BTreeSet<T> {
     let mut seen = BTreeSet::new();
     items.filter(|item| !seen.insert(*item)).cloned().collect()
+}
+
+/// A request that counts as waiting.
+struct Waiting(Rc<RequestContext>);
+
+impl Waiting {
+    fn begin(context: Rc<RequestContext>) -> Waiting {
+        context.waiting_count.update(|count| count + 1);
+        Waiting(context)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting_count.update(|count| count - 1);
+    }
 }
 
 /// One request that has been decoded as far as its header.
@@ -231,7 +255,11 @@ impl Call {
             Err(reason) => return Dispatch::Close(reason),
         };
         let response = handler(&self.context, request, self.header.api_version);
-        match self.encode(&response) {
+        self.ready(&response)
+    }
+
+    fn ready<M: Message>(&self, response: &M) -> Dispatch {
+        match self.encode(response) {
             Ok(response) => Dispatch::Ready(response),
             Err(reason) => Dispatch::Close(reason),
         }
@@ -243,12 +271,21 @@ impl Call {
         R: Request + 'static,
         F: Future<Output = R::Response> + 'static,
     {
-        let request = match self.decode::<R>(reader) {
-            Ok(request) => request,
-            Err(reason) => return Dispatch::Close(reason),
-        };
+        match self.decode::<R>(reader) {
+            Ok(request) => self.wait_for(request, handler),
+            Err(reason) => Dispatch::Close(reason),
+        }
+    }
+
+    fn wait_for<R, F>(self, request: R, handler: impl FnOnce(Rc<RequestContext>, R, i16) -> F + 'static) -> Dispatch
+    where
+        R: Request + 'static,
+        F: Future<Output = R::Response> + 'static,
+    {
         let started = Instant::now();
+        let waiting = Waiting::begin(self.context.clone());
         Dispatch::Later(Box::pin(async move {
+            let _waiting = waiting;
             let response = handler(self.context.clone(), request, self.header.api_version).await;
             debug!("{} answered in {:?}", R::KEY.name(), started.elapsed());
             self.encode(&response)

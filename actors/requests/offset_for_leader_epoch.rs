@@ -42,8 +42,12 @@ async fn end_of(shared: Arc<PartitionShared>, epoch: LeaderEpoch) -> Result<(Lea
     }
     let key = shared.key.clone();
     // The log may have to be opened for this.
-    let looked_up =
-        tokio::task::spawn_blocking(move || shared.log.epoch_end_offset(epoch, shared.log.end_offset())).await;
+    let looked_up = tokio::task::spawn_blocking(move || match shared.log.latest_epoch()? {
+        // Of an epoch between the last batch's and this leader's nothing is left, if there ever was anything.
+        Some(latest) if (latest..shared.leader_epoch()).contains(&epoch) => Ok((latest, shared.log.end_offset())),
+        _ => shared.log.epoch_end_offset(epoch, shared.log.end_offset()),
+    })
+    .await;
     match looked_up {
         Ok(Ok(end)) => Ok(end),
         Ok(Err(error)) => {

@@ -14,9 +14,12 @@ use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::frame::{self, RequestHeader};
 use capek_wire::messages::ProduceResponse;
-use capek_wire::messages::produce::{BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse};
+use capek_wire::messages::produce::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
 use capek_wire::produce_view::{PartitionView, ProduceView, TopicRef};
 
+use super::leader_hints::{self, LeaderHints};
 use super::{Dispatch, RequestContext, Response};
 use crate::budget::BudgetPermit;
 use crate::partition::Append;
@@ -36,6 +39,9 @@ pub struct PendingResponse {
 
 /// Produce below this version may not carry zstd.
 const ZSTD_VERSION_MIN: i16 = 7;
+
+/// Produce from this version on says who leads instead (KIP-951).
+const HINTS_VERSION_MIN: i16 = 10;
 
 /// Hands each batch to its partition.
 pub fn start(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<BudgetPermit>) -> Dispatch {
@@ -120,15 +126,40 @@ impl PendingResponse {
             };
         }
         let mut answers = answers.into_iter();
+        let image = context.broker.image.load();
+        let mut hints = LeaderHints::default();
         let topic_response = |(topic, indexes): (TopicRef, Vec<i32>)| {
-            let partition_responses = indexes.into_iter().zip(&mut answers).map(partition_response).collect();
+            let mut partition_responses: Vec<_> =
+                indexes.into_iter().zip(&mut answers).map(partition_response).collect();
+            let has_errors = partition_responses.iter().any(|partition| partition.error_code != 0);
+            if has_errors && self.header.api_version >= HINTS_VERSION_MIN {
+                let known = match &topic {
+                    TopicRef::Name(name) => image.topic_by_name(name),
+                    TopicRef::Id(id) => image.topic(*id),
+                };
+                for partition in &mut partition_responses {
+                    let found = known.and_then(|topic| topic.partition(partition.index));
+                    let hint = hints.note(&image, &context.listener.name, partition.error_code, found);
+                    if let Some((leader_id, leader_epoch)) = hint {
+                        partition.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch, ..Default::default() };
+                    }
+                }
+            }
             match topic {
                 TopicRef::Name(name) => TopicProduceResponse { name, partition_responses, ..Default::default() },
                 TopicRef::Id(topic_id) => TopicProduceResponse { topic_id, partition_responses, ..Default::default() },
             }
         };
         let responses = self.topics.into_iter().map(topic_response).collect();
-        let response = ProduceResponse { responses, ..Default::default() };
+        let endpoint = |endpoint: leader_hints::Endpoint| NodeEndpoint {
+            node_id: endpoint.node_id,
+            host: endpoint.host,
+            port: endpoint.port,
+            rack: endpoint.rack,
+            ..Default::default()
+        };
+        let node_endpoints = hints.into_endpoints().map(endpoint).collect();
+        let response = ProduceResponse { responses, node_endpoints, ..Default::default() };
         let RequestHeader { api_key, api_version, correlation_id, .. } = self.header;
         let chunks = frame::encode_response(api_key, api_version, correlation_id, &response)
             .map_err(|error| format!("a Produce answer cannot be encoded: {error}"))?;

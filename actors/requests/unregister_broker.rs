@@ -21,7 +21,8 @@ pub async fn answer(
         let message = format!("Broker ID {broker} is running and cannot be unregistered: it answers this request");
         Err(Refusal::new(ErrorCode::InvalidRequest, message))
     } else {
-        topics::propose(&context.broker, Command::UnregisterBroker { broker }).await
+        let epoch = context.broker.image.load().broker(broker).map_or(-1, |broker| broker.epoch);
+        topics::propose(&context.broker, Command::UnregisterBroker { broker, epoch }).await
     };
     let (error_code, error_message) = change::error_of(&done);
     UnregisterBrokerResponse { error_code, error_message, ..Default::default() }

@@ -3,7 +3,6 @@
 //! `CAPEK_SOAK_PANICS=1000` is the long version.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,53 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use capek_actors::broker::{self, RunningBroker};
 use capek_actors::census::Chaos;
-use capek_actors::config::{BrokerConfig, ListenerConfig};
 use capek_actors::local::LocalClient;
 use capek_actors::produce::Acks;
-use capek_wire::batch::{self, BatchBuilder, Codec};
+use capek_wire::batch;
 use capek_wire::error_code::ErrorCode;
+
+use common::{config, one_record};
+
+mod common;
 
 const TOPIC: &str = "panics";
 const PATH: &str = "broker/replica-manager/partition:panics-0";
 const INFLATED_BYTES_MAX: usize = 1 << 20;
-
-fn config(data_dir: PathBuf) -> BrokerConfig {
-    BrokerConfig {
-        node_id: 1,
-        cluster_id: None,
-        data_dirs: vec![data_dir],
-        listeners: vec![ListenerConfig {
-            name: "PLAINTEXT".to_string(),
-            protocol: "PLAINTEXT".to_string(),
-            bind: vec!["127.0.0.1:0".parse().expect("an address")],
-            advertised_host: "127.0.0.1".to_string(),
-            advertised_port: 0,
-        }],
-        rack: None,
-        properties: BTreeMap::new(),
-        memory_budget_bytes: 64 << 20,
-        connections_max: 100,
-        connections_per_ip_max: 100,
-        connection_idle_max: Duration::from_secs(600),
-        frame_bytes_max: 100 << 20,
-        fetch_bytes_max: 55 << 20,
-        fetch_sessions_max: 1000,
-        journal_file_bytes: 4 << 20,
-        restarts_max: usize::MAX,
-        restart_period: Duration::from_secs(30),
-        retention_check_interval: Duration::from_secs(300),
-        auto_create_topics: true,
-        delete_topics: true,
-        chaos: true,
-        data_arbiters: 1,
-    }
-}
-
-fn one_record(value: &str) -> bytes::BytesMut {
-    let mut builder = BatchBuilder::new(Codec::None);
-    builder.push(1, None, Some(value.as_bytes()), &[]);
-    builder.build().expect("a batch of one record")
-}
 
 /// Values that were confirmed, by their offset.
 type Confirmed = Arc<Mutex<BTreeMap<i64, String>>>;

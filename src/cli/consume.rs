@@ -11,7 +11,6 @@ use clap::{Args, ValueEnum};
 
 use super::connect::Connect;
 use super::decode::for_each_record;
-use super::expression::{Expression, Subject};
 use super::format::{Format, Shown};
 use super::offsets::{self, OffsetRange, Until};
 use super::topic::resolve;
@@ -20,6 +19,7 @@ use crate::client::{
     Assignor, Client, Consumer, ConsumerOptions, Fetched, GroupConsumer, GroupConsumerOptions, MemberOptions,
     OffsetReset,
 };
+use crate::expression::{Expression, Subject};
 
 /// How a range of offsets is written, for the long help.
 const OFFSETS_HELP: &str = "\

@@ -2,11 +2,12 @@
 
 mod actors;
 mod bench;
+mod cluster;
 mod config;
 mod connect;
 mod consume;
 mod decode;
-mod expression;
+mod dev;
 mod failure;
 mod format;
 mod group;
@@ -47,12 +48,17 @@ struct Arguments {
 enum Command {
     /// Run a broker (what happens without a command, too)
     Serve(serve::ServeArguments),
+    /// Run brokers on this machine, one process each, for development
+    Dev(dev::DevArguments),
     /// List, create, describe, change and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
     /// List, describe, reset and delete consumer groups
     #[command(subcommand)]
     Group(group::GroupCommand),
+    /// Show the cluster, add and remove voters
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Send records from a file or standard input, one a line
     Produce(produce::ProduceArguments),
     /// Read records from topics
@@ -106,8 +112,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     match command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Dev(arguments) => block_on(dev::run(arguments)),
         Command::Topic(command) => block_on(topic::run(command)),
         Command::Group(command) => block_on(group::run(command)),
+        Command::Cluster(command) => block_on(cluster::run(command)),
         Command::Produce(arguments) => block_on(produce::run(arguments)),
         Command::Consume(arguments) => block_on(consume::run(arguments)),
         Command::Config(command) => config::run(command),

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use log::LevelFilter;
+use rustix::process;
 
 use super::Failure;
 use crate::config::{self, Settings, Sources};
+use crate::signals;
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct ServeArguments {
@@ -31,6 +33,9 @@ pub struct ServeArguments {
     /// Refuse to start with a config that nobody knows
     #[arg(long)]
     pub strict_config: bool,
+    /// Stop when this process, which started this one, has ended
+    #[arg(long, value_name = "PID", hide = true)]
+    pub parent: Option<i32>,
 }
 
 impl ServeArguments {
@@ -54,8 +59,20 @@ impl ServeArguments {
 }
 
 pub fn run(arguments: ServeArguments) -> Result<(), Failure> {
+    if let Some(parent) = arguments.parent {
+        stop_with(parent)?;
+    }
     let loaded = config::load(&arguments.sources())?;
     crate::telemetry::start(LevelFilter::Info, loaded.log_level.as_deref());
     let settings = Settings::from_loaded(loaded, &config::host_name())?;
     actix_rt::System::new().block_on(crate::server::serve(settings))
+}
+
+fn stop_with(parent: i32) -> Result<(), Failure> {
+    signals::end_with_parent()?;
+    // It may have ended before.
+    match process::getppid() {
+        Some(now) if now.as_raw_nonzero().get() == parent => Ok(()),
+        _ => Err(Failure::usage(format!("process {parent}, which started this one, has ended"))),
+    }
 }

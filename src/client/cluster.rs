@@ -153,13 +153,19 @@ impl Client {
         Connection::open((&broker.host, broker.port), whom, &hint, self.shared.options.connection.clone()).await
     }
 
-    /// The broker that takes changes of topics and configs; any broker where none is named.
+    /// The broker that takes changes of topics and configs; any broker where none is named, or one that has just gone.
     pub async fn controller(&self) -> Result<Connection, ClientError> {
         if self.state().metadata.brokers.is_empty() {
             self.refresh(Some(&[])).await?;
         }
-        let controller_id = self.state().metadata.controller_id;
-        if controller_id >= 0 { self.broker(controller_id).await } else { self.any().await }
+        let controller_id = {
+            let metadata = &self.state().metadata;
+            Some(metadata.controller_id).filter(|id| metadata.brokers.contains_key(id))
+        };
+        match controller_id {
+            Some(id) => self.broker(id).await,
+            None => self.any().await,
+        }
     }
 
     /// Asks for metadata: of all topics, or of those named.

@@ -17,6 +17,7 @@ mod groups;
 mod lane;
 mod metadata;
 mod producer;
+mod quorum;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ pub use group_consumer::{GroupConsumer, GroupConsumerOptions, OffsetReset};
 pub use group_member::{Assignor, MemberOptions};
 #[cfg(test)]
 pub use groups::CoordinatorAddress;
-pub use groups::{Committed, GroupDescription, GroupMember, Place};
+pub use groups::{Committed, GroupDescription, GroupMember, Place, assigned};
 pub use metadata::{ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use producer::{Delivery, Producer, ProducerOptions, ProducerRecord};
 pub use records::{OffsetQuery, ProduceCall, read_produced, send_produce};

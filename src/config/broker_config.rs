@@ -6,7 +6,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use capek_actors::config::{BrokerConfig, ListenerConfig};
+use capek_actors::config::{BrokerConfig, ClusterConfig, ListenerConfig};
+use capek_wire::peer::hello::PEER_LISTENER;
 
 use super::{ConfigProblems, EffectiveConfig, Listener, Settings};
 
@@ -15,6 +16,7 @@ impl Settings {
     pub fn broker_config(&self) -> Result<BrokerConfig, ConfigProblems> {
         let mut values = Values { config: &self.config, problems: Vec::new() };
         let listeners = self.listeners.iter().map(|listener| values.listener(listener)).collect();
+        let cluster = self.cluster(&mut values);
         let config = BrokerConfig {
             node_id: self.node_id,
             cluster_id: self.cluster_id.clone(),
@@ -36,9 +38,29 @@ impl Settings {
             auto_create_topics: values.is_on("auto.create.topics.enable"),
             delete_topics: values.is_on("delete.topic.enable"),
             chaos: values.is_on("capek.chaos"),
+            cluster,
             data_arbiters: 0,
         };
         if values.problems.is_empty() { Ok(config) } else { Err(ConfigProblems(values.problems)) }
+    }
+}
+
+impl Settings {
+    fn cluster(&self, values: &mut Values) -> Option<ClusterConfig> {
+        let own = self.peers.get(&self.node_id)?;
+        let listener = Listener {
+            name: PEER_LISTENER.to_owned(),
+            protocol: if self.peer_tls.is_some() { "SSL" } else { "PLAINTEXT" }.to_owned(),
+            bind: self.peer.clone(),
+            advertised: own.clone(),
+        };
+        Some(ClusterConfig {
+            peers: self.peers.iter().map(|(broker, endpoint)| (*broker, endpoint.to_string())).collect(),
+            listener: values.listener(&listener),
+            tls: self.peer_tls.clone(),
+            heartbeat_interval: values.duration_ms("broker.heartbeat.interval.ms"),
+            session_timeout: values.duration_ms("broker.session.timeout.ms"),
+        })
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Environment {
     /// `KAFKA_CREATE_TOPICS`, for [`super::topics`].
     pub create_topics: Option<String>,
     pub create_topics_separator: Option<String>,
+    /// `CAPEK_DEFAULT_ADVERTISED_LISTENERS`: what an image advertises where nothing says anything of listeners.
+    pub default_advertised_listeners: Option<String>,
     /// `KAFKA_LOG4J_ROOT_LOGLEVEL`, in log4j's words.
     pub log_level: Option<String>,
     /// Variables that are accepted and have no effect, each worth one line in the log.
@@ -25,6 +27,9 @@ pub struct Environment {
     /// Files named by `*_FILE` that could not be read.
     pub problems: Vec<String>,
 }
+
+/// Weaker than any source: a whole set of listeners is one decision, which a default must not add to.
+pub const DEFAULT_ADVERTISED_LISTENERS: &str = "CAPEK_DEFAULT_ADVERTISED_LISTENERS";
 
 /// Variables that belong to images, to Java or to this CLI, never to the broker's configuration.
 const NOT_CONFIGURATION: &[&str] = &[
@@ -74,6 +79,7 @@ fn read_one(
         }
         "KAFKA_CREATE_TOPICS" => return environment.create_topics = Some(value),
         "KAFKA_CREATE_TOPICS_SEPARATOR" => return environment.create_topics_separator = Some(value),
+        DEFAULT_ADVERTISED_LISTENERS => return environment.default_advertised_listeners = Some(value),
         "KAFKA_LOG4J_ROOT_LOGLEVEL" => return environment.log_level = Some(value),
         _ => {}
     }

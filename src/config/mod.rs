@@ -7,6 +7,8 @@ mod effective;
 mod environment;
 mod listeners;
 mod no_effect;
+mod peer_tls;
+mod peers;
 mod properties;
 mod settings;
 mod sources;

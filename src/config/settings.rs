@@ -3,7 +3,11 @@
 
 use std::path::PathBuf;
 
+use capek_actors::peer_certificates::PeerTlsFiles;
+
 use super::listeners::{self, Endpoint, Listener, ListenerConfig};
+use super::peer_tls::peer_tls;
+use super::peers::{Peers, peers};
 use super::{ConfigProblems, EffectiveConfig, Loaded, TopicToCreate};
 
 /// Everything `capek serve` needs to start.
@@ -18,6 +22,10 @@ pub struct Settings {
     pub http: Vec<Endpoint>,
     /// Where other brokers connect. Nothing listens there while there is one broker.
     pub peer: Endpoint,
+    /// All brokers of the cluster, this one too; empty: it is by itself.
+    pub peers: Peers,
+    /// With which brokers talk TLS to each other; None: they talk in the clear.
+    pub peer_tls: Option<PeerTlsFiles>,
     pub insecure: bool,
     pub create_topics: Vec<TopicToCreate>,
     /// The values themselves, with their origins.
@@ -38,11 +46,13 @@ impl Settings {
         });
         let http = http_listeners(config.get("capek.http.listeners").unwrap_or(""))
             .unwrap_or_else(|problem| note(&mut problems, problem));
-        let peer = resolved.peer.map_or_else(|| peer_listener(&config), Ok).unwrap_or_else(|problem| {
+        let peers = peers(&config, node_id).unwrap_or_else(|problem| note(&mut problems, problem));
+        let peer_tls = peer_tls(&config).unwrap_or_else(|problem| note(&mut problems, problem));
+        let own = peers.get(&node_id);
+        let peer = resolved.peer.map_or_else(|| peer_listener(&config, own), Ok).unwrap_or_else(|problem| {
             problems.push(problem);
             Endpoint { host: "localhost".to_owned(), port: 9190 }
         });
-        problems.extend(quorum_problem(&config));
         let mut settings = Settings {
             node_id,
             cluster_id: config.set_value("cluster.id").filter(|id| !id.is_empty()).map(str::to_owned),
@@ -50,6 +60,8 @@ impl Settings {
             listeners: resolved.kafka,
             http,
             peer,
+            peers,
+            peer_tls,
             insecure: config.is_true("capek.insecure"),
             create_topics,
             config,
@@ -63,8 +75,11 @@ impl Settings {
     fn check_exposure(&mut self, problems: &mut Vec<String>) {
         let kafka = self.listeners.iter().map(|one| (format!("listener {}", one.name), &one.bind));
         let http = self.http.iter().map(|endpoint| ("HTTP listener".to_owned(), endpoint));
+        let has_open_peer_listener = !self.peers.is_empty() && self.peer_tls.is_none();
+        let peer = has_open_peer_listener.then(|| ("peer listener".to_owned(), &self.peer));
         let exposed: Vec<String> = kafka
             .chain(http)
+            .chain(peer)
             .filter(|(_, endpoint)| !endpoint.is_loopback())
             .map(|(what, endpoint)| format!("{what} ({endpoint})"))
             .collect();
@@ -150,7 +165,11 @@ fn http_listeners(list: &str) -> Result<Vec<Endpoint>, String> {
         .collect()
 }
 
-fn peer_listener(config: &EffectiveConfig) -> Result<Endpoint, String> {
+/// Where nobody says so, a broker listens where the others look for it.
+fn peer_listener(config: &EffectiveConfig, own: Option<&Endpoint>) -> Result<Endpoint, String> {
+    if let Some(own) = own.filter(|_| config.set_value("capek.peer.listener").is_none()) {
+        return Ok(own.clone());
+    }
     let text = config.get("capek.peer.listener").unwrap_or("localhost:9190");
     Endpoint::parse(text).map_err(|problem| format!("capek.peer.listener: {problem}"))
 }
@@ -165,16 +184,6 @@ fn data_dirs(config: &EffectiveConfig) -> Vec<PathBuf> {
         }
     }
     dirs
-}
-
-/// Brokers that believe in a quorum and each run alone would be several clusters under one name.
-fn quorum_problem(config: &EffectiveConfig) -> Option<String> {
-    ["capek.cluster.peers", "controller.quorum.voters", "controller.quorum.bootstrap.servers"].iter().find_map(|name| {
-        let voters = config.set_value(name)?.split(',').filter(|voter| !voter.trim().is_empty()).count();
-        (voters > 1).then(|| {
-            format!("{name} ({}) names {voters} brokers: this version runs one broker only", config.origin(name))
-        })
-    })
 }
 
 #[cfg(test)]
@@ -306,10 +315,17 @@ mod tests {
     }
 
     #[test]
-    fn several_brokers_are_refused_until_there_are_several() {
-        assert!(settings(&[("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@a:9093")]).is_ok());
-        let problems = settings(&[("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@a:9093,2@b:9093")]).unwrap_err().0;
-        assert!(problems[0].contains("names 2 brokers"), "{problems:?}");
+    fn a_broker_of_several_listens_where_the_others_look_for_it() {
+        let three = ("CAPEK_CLUSTER_PEERS", "1@127.0.0.1:7001,2@127.0.0.1:7002,3@127.0.0.1:7003");
+        let settings = |environment: &[(&str, &str)]| settings(&[&[three], environment].concat());
+        assert_eq!(settings(&[]).unwrap().peer.to_string(), "127.0.0.1:7001");
+        assert_eq!(settings(&[("CAPEK_PEER_LISTENER", "localhost:7009")]).unwrap().peer.to_string(), "localhost:7009");
+        let problems = settings(&[("CAPEK_PEER_LISTENER", "0.0.0.0:7001")]).unwrap_err().0;
+        assert!(problems[0].contains("peer listener (0.0.0.0:7001)"), "{problems:?}");
+        let tls = ["CERT", "KEY", "CA"].map(|file| (format!("CAPEK_PEER_TLS_{file}"), format!("{file}.pem")));
+        let tls = tls.iter().map(|(name, file)| (&**name, &**file));
+        let with_tls: Vec<_> = tls.chain([("CAPEK_PEER_LISTENER", "0.0.0.0:7001")]).collect();
+        assert!(settings(&with_tls).unwrap().peer_tls.is_some(), "with TLS it is no open door");
     }
 
     #[test]

@@ -29,8 +29,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigProblems> {
     let mut loaded = Loaded::default();
     let mut problems = Vec::new();
     read_file(sources.file.as_deref(), &mut loaded.config, &mut problems);
-    read_environment(sources, &mut loaded, &mut problems);
+    let default_advertised = read_environment(sources, &mut loaded, &mut problems);
     read_flags(sources, &mut loaded.config, &mut problems);
+    if let Some(default) = default_advertised
+        && loaded.config.set_value("listeners").is_none()
+        && loaded.config.set_value("advertised.listeners").is_none()
+    {
+        let origin = Origin::Environment(environment::DEFAULT_ADVERTISED_LISTENERS.to_owned());
+        loaded.config.set("advertised.listeners", &default, origin);
+    }
     let strictness = if sources.strict { Strictness::Refuse } else { Strictness::Warn };
     match loaded.config.check(strictness) {
         Ok(warnings) => loaded.warnings.extend(warnings),
@@ -61,7 +68,8 @@ fn read_file(file: Option<&Path>, config: &mut EffectiveConfig, problems: &mut V
     }
 }
 
-fn read_environment(sources: &Sources, loaded: &mut Loaded, problems: &mut Vec<String>) {
+/// Answers what an image advertises unless anything names listeners.
+fn read_environment(sources: &Sources, loaded: &mut Loaded, problems: &mut Vec<String>) -> Option<String> {
     let is_known = |name: &str| find_broker_config(name).is_some();
     let read_secret = |path: &str| std::fs::read_to_string(path).map_err(|error| error.to_string());
     let environment = environment::read(sources.environment.iter().cloned(), &is_known, &read_secret);
@@ -78,6 +86,7 @@ fn read_environment(sources: &Sources, loaded: &mut Loaded, problems: &mut Vec<S
     loaded.log_level = environment.log_level;
     loaded.warnings.extend(environment.ignored);
     problems.extend(environment.problems);
+    environment.default_advertised_listeners
 }
 
 fn read_flags(sources: &Sources, config: &mut EffectiveConfig, problems: &mut Vec<String>) {
@@ -117,6 +126,19 @@ mod tests {
 
     fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn what_an_image_advertises_gives_way_to_any_listeners() {
+        let image = ("CAPEK_DEFAULT_ADVERTISED_LISTENERS", "PLAINTEXT://localhost:9092");
+        let listeners = |pairs: &[(&str, &str)]| {
+            let config = load(&Sources { environment: environment(pairs), ..Sources::default() }).unwrap().config;
+            let set = |name: &str| config.set_value(name).unwrap_or("").to_owned();
+            [set("listeners"), set("advertised.listeners")]
+        };
+        assert_eq!(listeners(&[image]), ["", "PLAINTEXT://localhost:9092"]);
+        assert_eq!(listeners(&[image, ("KAFKA_CFG_LISTENERS", "A://:1")]), ["A://:1", ""]);
+        assert_eq!(listeners(&[image, ("KAFKA_ADVERTISED_LISTENERS", "B://b:2")]), ["", "B://b:2"]);
     }
 
     #[test]

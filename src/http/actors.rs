@@ -8,17 +8,23 @@ use capek_actors::census::{ActorEntry, Chaos};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::body::{self, SMALL_BYTES_MAX};
+use super::body::{self, Size};
 use super::doors::Doors;
-use super::problem::{self, Problem};
+use super::problem::Problem;
 use super::query::QueryPairs;
+use super::routes::{self, Endpoint};
+
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::get("/v1/actors", || web::get().to(list), "The supervision tree as it is")
+        .query(&["under", "depth", "limit"]),
+    Endpoint::post("/v1/chaos/panic", || web::post().to(panic), "Makes an actor panic, where that is switched on")
+        .body(&["application/json"], "Any"),
+    Endpoint::post("/v1/chaos/stall", || web::post().to(stall), "Makes an actor slow, where that is switched on")
+        .body(&["application/json"], "Any"),
+];
 
 pub fn routes(config: &mut web::ServiceConfig) {
-    let refused = || web::to(problem::no_such_method);
-    config
-        .service(web::resource("/v1/actors").get(list).default_service(refused()))
-        .service(web::resource("/v1/chaos/panic").post(panic).default_service(refused()))
-        .service(web::resource("/v1/chaos/stall").post(stall).default_service(refused()));
+    routes::serve(config, "", ENDPOINTS);
 }
 
 const LISTED_DEFAULT: usize = 200;
@@ -78,7 +84,7 @@ async fn victim(request: &HttpRequest, payload: web::Payload, doors: &Doors) -> 
     if !content_type.is_some_and(|value| value.starts_with("application/json")) {
         return Err(Problem::bad_request("the body must be application/json"));
     }
-    let body = body::read(request, payload, SMALL_BYTES_MAX, &doors.body_budget).await?;
+    let body = body::read(request, payload, Size::Small, &doors.bodies).await?;
     serde_json::from_slice(&body.bytes).map_err(|error| Problem::json(&error, 0))
 }
 

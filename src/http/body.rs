@@ -1,4 +1,5 @@
-//! A request's body: bounded in bytes, paid for while it is held, and due within a time that grows with what has come.
+//! A request's body: bounded in bytes, paid for while it is held, due within a time that grows with what has come, and
+//! inflated when it is compressed (`gzip`, `zstd`), with the same bound for what comes out.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,22 +8,45 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use capek_actors::budget::{BudgetPermit, MemoryBudget};
+use capek_wire::batch::{BatchError, Codec, decompress};
 use futures_core::Stream;
 use tokio::time::Instant;
 
 use super::problem::Problem;
 
-/// For records: a batch as large as Kafka's clients send, and then some.
-pub const RECORDS_BYTES_MAX: usize = 16 << 20;
-/// For what is a few words of JSON.
-pub const SMALL_BYTES_MAX: usize = 64 << 10;
+/// What holds for all bodies.
+pub struct Bodies {
+    /// Their batches are paid for again, from the broker's own budget, when they are appended: were both one budget, bodies
+    /// could hold all of it while they wait for their batches.
+    pub budget: MemoryBudget,
+    /// `capek.http.body.bytes.max`: for records.
+    pub records_bytes_max: usize,
+    /// `capek.http.body.timeout.ms`: a body without a single byte is cut after this.
+    pub due_within: Duration,
+}
 
-/// A body without a single byte is cut after this.
-const DUE_WITHIN: Duration = Duration::from_secs(30);
+/// What a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    Records,
+    /// A few words of JSON.
+    Small,
+}
+
+const SMALL_BYTES_MAX: usize = 64 << 10;
 /// Whoever sends slower than this holds memory for too long.
 const BYTES_PER_SECOND_MIN: usize = 32 << 10;
 /// What is paid for at a time when the length is not told.
 const STEP_BYTES: usize = 256 << 10;
+
+impl Bodies {
+    pub fn bytes_max(&self, size: Size) -> usize {
+        match size {
+            Size::Records => self.records_bytes_max,
+            Size::Small => SMALL_BYTES_MAX.min(self.records_bytes_max),
+        }
+    }
+}
 
 /// A whole body; its memory is paid for until this is dropped.
 pub struct Body {
@@ -34,22 +58,24 @@ pub struct Body {
 pub async fn read(
     request: &HttpRequest,
     mut payload: web::Payload,
-    bytes_max: usize,
-    budget: &MemoryBudget,
+    size: Size,
+    bodies: &Bodies,
 ) -> Result<Body, Problem> {
-    check_encoding(request)?;
+    let encoding = encoding(request)?;
+    let Bodies { budget, due_within, .. } = bodies;
+    let bytes_max = bodies.bytes_max(size);
     let started = Instant::now();
     let mut reader = Reader { budget, permits: Vec::new(), paid_bytes: 0, bytes: BytesMut::new() };
     if let Some(length) = content_length(request)? {
         if length > bytes_max {
             return Err(too_large(bytes_max));
         }
-        within(started + DUE_WITHIN, reader.pay(length)).await?;
+        within(started + *due_within, reader.pay(length)).await?;
         reader.bytes.reserve(length);
     }
     loop {
         let seconds = (reader.bytes.len() / BYTES_PER_SECOND_MIN) as u64;
-        let deadline = started + DUE_WITHIN + Duration::from_secs(seconds);
+        let deadline = started + *due_within + Duration::from_secs(seconds);
         let next = std::future::poll_fn(|task| Pin::new(&mut payload).poll_next(task));
         let Some(chunk) = within(deadline, next).await? else { break };
         let chunk = chunk.map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))?;
@@ -60,7 +86,26 @@ pub async fn read(
         within(deadline, reader.pay(length)).await?;
         reader.bytes.extend_from_slice(&chunk);
     }
-    Ok(Body { bytes: reader.bytes.freeze(), _permits: reader.permits })
+    let body = Body { bytes: reader.bytes.freeze(), _permits: reader.permits };
+    match encoding {
+        Codec::None => Ok(body),
+        codec => inflate(body, codec, bytes_max, bodies).await,
+    }
+}
+
+/// What it may become is paid for while it is open; what it was is given back.
+async fn inflate(body: Body, codec: Codec, bytes_max: usize, bodies: &Bodies) -> Result<Body, Problem> {
+    let compressed = body.bytes;
+    drop(body._permits); // or two bodies could wait for what the other holds
+    let permit = within(Instant::now() + bodies.due_within, bodies.budget.acquire(bytes_max)).await?;
+    // Megabytes would hold up everybody on this arbiter.
+    let inflated = tokio::task::spawn_blocking(move || decompress(codec, &compressed, bytes_max)).await;
+    match inflated {
+        Ok(Ok(bytes)) => Ok(Body { bytes: bytes.into(), _permits: vec![permit] }),
+        Ok(Err(BatchError::Inflated(_))) => Err(too_large(bytes_max)),
+        Ok(Err(error)) => Err(Problem::bad_request(format!("the body cannot be inflated: {error}"))),
+        Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "inflating the body failed")),
+    }
 }
 
 struct Reader<'a> {
@@ -92,13 +137,19 @@ fn content_length(request: &HttpRequest) -> Result<Option<usize>, Problem> {
     length.map(Some).ok_or_else(|| Problem::bad_request("Content-Length is not a number"))
 }
 
-/// What is compressed would be stored as it is, and nobody could read it.
-fn check_encoding(request: &HttpRequest) -> Result<(), Problem> {
-    let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) else { return Ok(()) };
-    if encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
-        return Ok(());
+/// `Content-Encoding`; what is not understood would be stored as it is, and nobody could read it.
+pub fn encoding(request: &HttpRequest) -> Result<Codec, Problem> {
+    let Some(encoding) = request.headers().get(header::CONTENT_ENCODING) else { return Ok(Codec::None) };
+    let encoding = encoding.to_str().unwrap_or("").trim().to_ascii_lowercase();
+    match encoding.as_str() {
+        "" | "identity" => Ok(Codec::None),
+        "gzip" | "x-gzip" => Ok(Codec::Gzip),
+        "zstd" => Ok(Codec::Zstd),
+        _ => {
+            let detail = format!("Content-Encoding: {encoding} is not understood: gzip and zstd are");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+        }
     }
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed bodies are not understood yet: send it as it is"))
 }
 
 fn too_large(bytes_max: usize) -> Problem {

@@ -7,19 +7,26 @@ use std::time::Duration;
 use actix::Addr;
 use capek_actors::broker::BrokerShared;
 use capek_actors::budget::MemoryBudget;
+use capek_actors::consumer_instances::ConsumerInstances;
 use capek_actors::http::Http;
 use capek_actors::local::LocalClient;
 use capek_wire::partitioner::Sticky;
+
+use super::body::Bodies;
+use super::metrics::HttpMetrics;
+use super::origins::AllowedOrigins;
 
 /// See the head of this file. One for the process, shared by all workers.
 pub struct Doors {
     pub client: LocalClient,
     pub sessions: Addr<Http>,
-    /// For request bodies. Their batches are paid for again, from the broker's own budget, when they are appended: were both
-    /// one budget, bodies could hold all of it while they wait for their batches.
-    pub body_budget: MemoryBudget,
+    pub consumers: Addr<ConsumerInstances>,
+    pub bodies: Bodies,
+    /// `capek.http.allowed.origins`.
+    pub allowed_origins: AllowedOrigins,
     /// Every listener is on loopback: what a browser calls this host by must be a name of loopback too.
     pub is_loopback_only: bool,
+    pub metrics: HttpMetrics,
     sticky: Mutex<Sticky>,
     in_flight: Arc<AtomicUsize>,
     is_stopping: AtomicBool,
@@ -39,15 +46,31 @@ impl Drop for InFlight {
 const STICKY_BYTES: usize = 16 << 10;
 
 impl Doors {
-    pub fn new(client: LocalClient, sessions: Addr<Http>, is_loopback_only: bool) -> Doors {
-        let body_budget = MemoryBudget::new(client.broker.config.memory_budget_bytes / 4);
+    pub fn new(
+        client: LocalClient,
+        sessions: Addr<Http>,
+        consumers: Addr<ConsumerInstances>,
+        is_loopback_only: bool,
+    ) -> Doors {
+        let config = &client.broker.config;
+        let image = client.image();
+        let number = |name: &str| u64::try_from(config.number(&image, name)).unwrap_or(0);
+        let bodies = Bodies {
+            budget: MemoryBudget::new(config.memory_budget_bytes / 4),
+            records_bytes_max: usize::try_from(number("capek.http.body.bytes.max")).unwrap_or(usize::MAX),
+            due_within: Duration::from_millis(number("capek.http.body.timeout.ms")),
+        };
+        let allowed_origins = AllowedOrigins::parse(&config.text(&image, "capek.http.allowed.origins"));
         // Any seed will do: where a stream of records begins does not matter.
         let seed = std::process::id().into();
         Doors {
             client,
             sessions,
-            body_budget,
+            consumers,
+            bodies,
+            allowed_origins,
             is_loopback_only,
+            metrics: HttpMetrics::default(),
             sticky: Mutex::new(Sticky::new(seed, STICKY_BYTES)),
             in_flight: Arc::default(),
             is_stopping: AtomicBool::new(false),

@@ -26,8 +26,14 @@ pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
 pub fn check_origin(doors: &Doors, head: &RequestHead) -> Result<(), Problem> {
     let Some(origin) = head.headers().get(header::ORIGIN) else { return Ok(()) };
     let host = head.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let is_allowed = origin.to_str().is_ok_and(|origin| is_same_origin(origin, host, doors.is_loopback_only));
-    if is_allowed { Ok(()) } else { Err(Problem::forbidden("pages of another origin may not do this")) }
+    let is_allowed = origin.to_str().is_ok_and(|origin| {
+        is_same_origin(origin, host, doors.is_loopback_only) || doors.allowed_origins.allows(origin)
+    });
+    if is_allowed {
+        Ok(())
+    } else {
+        Err(Problem::forbidden("pages of another origin may not do this (capek.http.allowed.origins)"))
+    }
 }
 
 /// With every listener on loopback, a name that is not loopback's has been made to point here by someone else.

@@ -4,13 +4,16 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use super::doors::Doors;
-use super::problem;
+use super::routes::{self, Endpoint};
+
+pub const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::get("/healthz", || web::get().to(alive), "Whether the process lives"),
+    Endpoint::get("/livez", || web::get().to(alive), "Whether the process lives"),
+    Endpoint::get("/readyz", || web::get().to(ready), "Whether the broker serves, with reasons"),
+];
 
 pub fn routes(config: &mut web::ServiceConfig) {
-    for path in ["/healthz", "/livez"] {
-        config.service(web::resource(path).get(alive).default_service(web::to(problem::no_such_method)));
-    }
-    config.service(web::resource("/readyz").get(ready).default_service(web::to(problem::no_such_method)));
+    routes::serve(config, "", ENDPOINTS);
 }
 
 async fn alive() -> HttpResponse {

@@ -2,13 +2,17 @@
 
 use std::fmt;
 
+use actix_web::error::PathError;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use capek_actors::stream_session::Goodbye;
+use capek_actors::consumer_commands::InstanceError;
+use capek_actors::stream_events::Goodbye;
 use capek_state::Refusal;
 use capek_wire::error_code::ErrorCode;
 use serde_json::json;
+
+use super::cluster_admin::Refused;
 
 /// An error of `/v1`, or one that comes before any path is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +96,10 @@ impl Problem {
 pub fn status_of(code: ErrorCode) -> StatusCode {
     use ErrorCode as Code;
     match code {
-        Code::UnknownTopicOrPartition | Code::UnknownTopicId => StatusCode::NOT_FOUND,
+        Code::UnknownTopicOrPartition | Code::UnknownTopicId | Code::GroupIdNotFound => StatusCode::NOT_FOUND,
+        Code::TopicAlreadyExists | Code::NonEmptyGroup | Code::ReassignmentInProgress => StatusCode::CONFLICT,
+        Code::TopicDeletionDisabled => StatusCode::FORBIDDEN,
+        Code::ThrottlingQuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         Code::MessageTooLarge | Code::RecordListTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::InvalidTopicException
         | Code::InvalidTimestamp
@@ -102,7 +109,14 @@ pub fn status_of(code: ErrorCode) -> StatusCode {
         | Code::InvalidReplicationFactor
         | Code::InvalidConfig
         | Code::PolicyViolation
+        | Code::InvalidReplicaAssignment
+        | Code::InvalidRequest
+        | Code::InvalidGroupId
+        | Code::OffsetOutOfRange
+        | Code::OffsetMetadataTooLarge
+        | Code::UnsupportedVersion
         | Code::CorruptMessage => StatusCode::BAD_REQUEST,
+        Code::OutOfOrderSequenceNumber => StatusCode::UNPROCESSABLE_ENTITY,
         Code::RequestTimedOut => StatusCode::GATEWAY_TIMEOUT,
         Code::KafkaStorageError | Code::NotController => StatusCode::SERVICE_UNAVAILABLE,
         _ if code.is_retriable() => StatusCode::SERVICE_UNAVAILABLE,
@@ -113,6 +127,18 @@ pub fn status_of(code: ErrorCode) -> StatusCode {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         Problem::kafka(refusal.code, refusal.message.map(|message| message.into_owned()))
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Problem {
+        Problem::kafka(refused.code, Some(refused.message))
+    }
+}
+
+impl From<InstanceError> for Problem {
+    fn from(error: InstanceError) -> Problem {
+        Refused::from(error).into()
     }
 }
 
@@ -168,8 +194,23 @@ impl RestError {
         let message = message.unwrap_or_else(|| code.message().to_owned());
         match code {
             ErrorCode::UnknownTopicOrPartition => RestError::topic_not_found(),
-            ErrorCode::InvalidTopicException | ErrorCode::PolicyViolation => RestError::new(40002, message),
-            ErrorCode::InvalidReplicationFactor | ErrorCode::InvalidPartitions => RestError::new(40002, message),
+            ErrorCode::InvalidTopicException
+            | ErrorCode::PolicyViolation
+            | ErrorCode::InvalidReplicationFactor
+            | ErrorCode::InvalidPartitions
+            | ErrorCode::InvalidReplicaAssignment
+            | ErrorCode::InvalidConfig
+            | ErrorCode::InvalidRequest
+            | ErrorCode::TopicAlreadyExists
+            | ErrorCode::SecurityDisabled
+            | ErrorCode::OffsetOutOfRange
+            | ErrorCode::InvalidGroupId
+            | ErrorCode::TopicDeletionDisabled
+            | ErrorCode::UnsupportedVersion => RestError::new(40002, message),
+            ErrorCode::LeaderNotAvailable => RestError::new(40404, message),
+            ErrorCode::GroupIdNotFound => RestError::new(40405, "Consumer group id not found."),
+            ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => RestError::new(413, message),
+            ErrorCode::ThrottlingQuotaExceeded => RestError::new(42901, message),
             _ => RestError { status: StatusCode::INTERNAL_SERVER_ERROR, ..RestError::new(record_code(code), message) },
         }
     }
@@ -197,6 +238,12 @@ impl ResponseError for RestError {
     }
 }
 
+impl From<Refused> for RestError {
+    fn from(refused: Refused) -> RestError {
+        RestError::kafka(refused.code, Some(refused.message))
+    }
+}
+
 /// What `/v1` says of a failure in reading the body, in REST v2's words.
 impl From<Problem> for RestError {
     fn from(problem: Problem) -> RestError {
@@ -211,6 +258,9 @@ fn respond(status: StatusCode, content_type: &str, body: &serde_json::Value) -> 
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         response.insert_header((header::RETRY_AFTER, RETRY_AFTER_S));
     }
+    if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        response.force_close(); // what was not read of the body is not waited for
+    }
     response.body(body.to_string())
 }
 
@@ -223,6 +273,12 @@ fn refuse(request: &HttpRequest, status: StatusCode) -> HttpResponse {
     } else {
         RestError::new(status.as_u16().into(), format!("HTTP {} {reason}", status.as_u16())).error_response()
     }
+}
+
+/// A part of the path that should be a number and is none.
+pub fn no_such_place(_: PathError, request: &HttpRequest) -> actix_web::Error {
+    let answer = refuse(request, StatusCode::NOT_FOUND);
+    actix_web::error::InternalError::from_response("no such place", answer).into()
 }
 
 pub async fn no_such_path(request: HttpRequest) -> HttpResponse {

@@ -15,6 +15,7 @@ use capek_wire::partitioner::partition_for_key;
 use tokio::time::Instant;
 
 use super::doors::Doors;
+use super::idempotency::{self, IdempotencyKey, KeyedProducer};
 
 /// A record as a request has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,16 +50,16 @@ pub struct NotStored {
 pub struct ProduceOptions {
     pub acks: Acks,
     pub timeout: Duration,
+    /// Whoever sends the same again stores nothing again.
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 impl Default for ProduceOptions {
     fn default() -> ProduceOptions {
-        ProduceOptions { acks: Acks::All, timeout: Duration::from_secs(30) }
+        ProduceOptions { acks: Acks::All, timeout: Duration::from_secs(30), idempotency: None }
     }
 }
 
-/// A restarting partition is back within milliseconds; longer waits are for the client.
-const RETRY_FOR_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(320);
 
@@ -74,21 +75,20 @@ pub async fn produce(
     let mut outcomes: Vec<Option<Result<Stored, NotStored>>> = vec![None; records.len()];
     let mut by_partition: BTreeMap<PartitionIndex, Vec<(usize, NewRecord)>> = BTreeMap::new();
     for (index, record) in records.into_iter().enumerate() {
-        match choose_partition(doors, &record, partition_count) {
+        match choose_partition(doors, &record, partition_count, options.idempotency) {
             Ok(partition) => by_partition.entry(partition).or_default().push((index, record)),
             Err(partition) => outcomes[index] = Some(Err(no_such_partition(topic, partition, partition_count))),
         }
     }
-    let mut running = Vec::new();
-    let only_one = by_partition.len() == 1;
+    // Each in a task of its own: what was begun is stored whole, or refused whole, also when its client hangs up meanwhile.
+    let mut running = Vec::with_capacity(by_partition.len());
     for (partition, records) in by_partition {
-        let (doors, topic) = (doors.clone(), topic.to_owned());
-        let stored = async move { produce_to_partition(&doors, &topic, partition, records, options, now_ms).await };
-        if only_one {
-            note(&mut outcomes, stored.await);
-        } else {
-            running.push(actix_rt::spawn(stored));
-        }
+        let (doors, topic, in_flight) = (doors.clone(), topic.to_owned(), doors.begin());
+        running.push(actix_rt::spawn(async move {
+            let stored = produce_to_partition(&doors, &topic, partition, records, options, now_ms).await;
+            drop(in_flight);
+            stored
+        }));
     }
     for stored in running {
         // A task that panicked leaves its records without an outcome, which is what they get below.
@@ -107,12 +107,20 @@ fn note(outcomes: &mut [Option<Result<Stored, NotStored>>], found: Outcomes) {
 }
 
 /// `Err` is a partition that there is not.
-fn choose_partition(doors: &Doors, record: &NewRecord, partition_count: i32) -> Result<PartitionIndex, PartitionIndex> {
+fn choose_partition(
+    doors: &Doors,
+    record: &NewRecord,
+    partition_count: i32,
+    idempotency: Option<IdempotencyKey>,
+) -> Result<PartitionIndex, PartitionIndex> {
     match (record.partition, &record.key) {
         (Some(partition), _) if (0..partition_count).contains(&partition) => Ok(partition),
         (Some(partition), _) => Err(partition),
         (None, Some(key)) => Ok(partition_for_key(key, partition_count)),
-        (None, None) => Ok(doors.sticky_partition(partition_count, size_estimate_bytes(record))),
+        (None, None) => Ok(match idempotency {
+            Some(idempotency) => idempotency.partition(partition_count),
+            None => doors.sticky_partition(partition_count, size_estimate_bytes(record)),
+        }),
     }
 }
 
@@ -130,13 +138,11 @@ async fn produce_to_partition(
     options: ProduceOptions,
     now_ms: i64,
 ) -> Outcomes {
-    let batch_bytes_max = match doors.client.partition(topic, partition) {
-        Ok(shared) => usize::try_from(shared.config().max_message_bytes).unwrap_or(usize::MAX),
-        Err(_) => usize::MAX, // the append will say what is wrong
-    };
+    let batch_bytes_max = batch_bytes_max(doors, topic, partition);
     let mut outcomes = Vec::with_capacity(records.len());
-    for group in split(records, batch_bytes_max) {
-        let answer = match build(&group, now_ms) {
+    for (number, group) in split(records, batch_bytes_max).into_iter().enumerate() {
+        let keyed = options.idempotency.map(|key| key.producer(number, group.iter().map(|(_, record)| record)));
+        let answer = match build(&group, now_ms, keyed) {
             Ok(batch) => append(doors, topic, partition, batch, options).await,
             Err(code) => PartitionAnswer::error(code),
         };
@@ -147,12 +153,27 @@ async fn produce_to_partition(
     outcomes
 }
 
+/// What the topic takes at most in one batch, wherever it is led.
+fn batch_bytes_max(doors: &Doors, topic: &str, partition: PartitionIndex) -> usize {
+    let (broker, image) = (doors.broker(), doors.client.image());
+    let replica = broker.routes.topic(topic).and_then(|topic| topic.partition(partition));
+    let bytes_max = match replica {
+        Some(replica) => replica.shared.config().max_message_bytes,
+        None => image.topic_config(topic, broker.config.node_id, &broker.config.properties).max_message_bytes,
+    };
+    usize::try_from(bytes_max).unwrap_or(usize::MAX)
+}
+
 fn outcome_of(
     answer: &PartitionAnswer,
     position: usize,
     partition: PartitionIndex,
     timestamp_ms: i64,
 ) -> Result<Stored, NotStored> {
+    if answer.error == ErrorCode::OutOfOrderSequenceNumber {
+        let message = format!("this {} was used for other records", idempotency::HEADER);
+        return Err(NotStored { code: answer.error, message: Some(message) });
+    }
     if answer.error != ErrorCode::None {
         return Err(NotStored { code: answer.error, message: answer.message.clone() });
     }
@@ -190,8 +211,11 @@ fn size_estimate_bytes(record: &NewRecord) -> usize {
     OVERHEAD_BYTES + length(&record.key) + length(&record.value) + headers.sum::<usize>()
 }
 
-fn build(records: &[(usize, NewRecord)], now_ms: i64) -> Result<BytesMut, ErrorCode> {
+fn build(records: &[(usize, NewRecord)], now_ms: i64, keyed: Option<KeyedProducer>) -> Result<BytesMut, ErrorCode> {
     let mut builder = BatchBuilder::new(Codec::None);
+    if let Some(keyed) = keyed {
+        builder.producer(keyed.id, keyed.epoch, keyed.sequence);
+    }
     for (_, record) in records {
         let headers: Vec<_> = record.headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
         let timestamp_ms = record.timestamp_ms.unwrap_or(now_ms);
@@ -200,7 +224,8 @@ fn build(records: &[(usize, NewRecord)], now_ms: i64) -> Result<BytesMut, ErrorC
     builder.build().map_err(|error| error.error_code())
 }
 
-/// NOT_LEADER_OR_FOLLOWER says that the batch was certainly not stored; only then is it sent again.
+/// NOT_LEADER_OR_FOLLOWER says that the batch was certainly not stored; only then is it sent again, to whoever leads by then,
+/// unless its key makes sure that it is not stored twice.
 async fn append(
     doors: &Doors,
     topic: &str,
@@ -208,11 +233,17 @@ async fn append(
     batch: BytesMut,
     options: ProduceOptions,
 ) -> PartitionAnswer {
-    let deadline = Instant::now() + options.timeout.min(RETRY_FOR_MAX);
+    let deadline = Instant::now() + options.timeout;
     let mut backoff = BACKOFF_FIRST;
     loop {
-        let answer = doors.client.produce(topic, partition, batch.clone(), options.acks, options.timeout).await;
-        if answer.error != ErrorCode::NotLeaderOrFollower || Instant::now() + backoff > deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = doors.client.produce(topic, partition, batch.clone(), options.acks, left).await;
+        let is_safe_again = match answer.error {
+            ErrorCode::NotLeaderOrFollower => true,
+            ErrorCode::RequestTimedOut => options.idempotency.is_some(),
+            _ => false,
+        };
+        if !is_safe_again || Instant::now() + backoff > deadline {
             return answer;
         }
         tokio::time::sleep(backoff).await;
@@ -241,7 +272,7 @@ mod tests {
             groups.iter().map(|group| group.iter().map(|(index, _)| *index).collect()).collect();
         assert_eq!(indexes, [vec![0, 1], vec![2], vec![3], vec![4]], "too large alone is for the broker to refuse");
         for group in &groups[..2] {
-            assert!(build(group, 0).unwrap().len() <= 1000);
+            assert!(build(group, 0, None).unwrap().len() <= 1000);
         }
     }
 
@@ -256,7 +287,7 @@ mod tests {
         };
         let records = [(0, record(0)), (1, large)];
         let estimate: usize = records.iter().map(|(_, record)| size_estimate_bytes(record)).sum();
-        assert!(build(&records, 0).unwrap().len() <= HEADER_BYTES + estimate);
+        assert!(build(&records, 0, None).unwrap().len() <= HEADER_BYTES + estimate);
     }
 
     #[test]

@@ -13,7 +13,7 @@ impl QueryPairs {
         QueryPairs::parse(request.query_string())
     }
 
-    fn parse(text: &str) -> Result<QueryPairs, Problem> {
+    pub fn parse(text: &str) -> Result<QueryPairs, Problem> {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text);
         let pairs = pairs.map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}")))?;
         Ok(QueryPairs(pairs.into_inner()))
@@ -29,13 +29,18 @@ impl QueryPairs {
         text.parse().map(Some).map_err(|_| Problem::bad_request(format!("{name}={text} is not a number that fits")))
     }
 
+    /// `true` or `false`; alone it is true.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(other) => Err(Problem::bad_request(format!("{name}={other} is not true or false"))),
+        }
+    }
+
     /// Those whose name begins with `prefix`, with the rest of the name, in order.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
     }
 }
 

@@ -7,23 +7,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
-use actix_web::dev::{Extensions, ServerHandle, Service as _};
+use actix_web::ResponseError as _;
+use actix_web::dev::{Extensions, ServerHandle, Service as _, ServiceRequest, ServiceResponse};
 use actix_web::middleware::DefaultHeaders;
 use actix_web::{App, web};
 use capek_actors::broker::RunningBroker;
+use capek_actors::consumer_instances::{ConsumerInstances, EndInstances};
 use capek_actors::http::{EndAllStreams, Http};
 use capek_actors::local::LocalClient;
-use capek_actors::stream_session::Goodbye;
+use capek_actors::stream_events::Goodbye;
+use capek_wire::ids::BrokerId;
+use tokio::sync::mpsc;
 
 use super::doors::Doors;
 use super::guard::{self, Connections};
-use super::{actors, health, problem, rest_v2, stream, v1};
+use super::metrics::Asked;
+use super::{actors, carried, health, metrics, openapi, origins, problem, rest_v2, rest_v3, stream, unread, v1};
 
 /// One worker answers what one broker can store; more would cost memory and threads while idle.
 const WORKERS: usize = 1;
 const CONNECTIONS_MAX: usize = 20_000;
-/// How long the first line and the headers may take.
-const HEAD_WITHIN: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How long what was begun may take at a stop.
@@ -46,7 +49,8 @@ impl HttpServer {
             sockets.iter().all(|socket| socket.local_addr().is_ok_and(|address| address.ip().is_loopback()));
         let sessions = Http::new(broker.shared.clone(), broker.exit_signal("http")).start();
         let client = LocalClient::new(broker.shared.clone());
-        let doors = Arc::new(Doors::new(client, sessions, is_loopback_only));
+        let consumers = ConsumerInstances::new(broker.shared.clone(), broker.exit_signal("consumer-instances")).start();
+        let doors = Arc::new(Doors::new(client, sessions, consumers, is_loopback_only));
         let handle = if sockets.is_empty() { None } else { Some(listen(&doors, sockets)?) };
         Ok(HttpServer { doors, handle })
     }
@@ -56,6 +60,7 @@ impl HttpServer {
         self.doors.begin_stopping();
         // An error says that the supervisor has gone, and its sessions with it.
         let _ = self.doors.sessions.send(EndAllStreams { goodbye: RESTART, grace: GOODBYE_GRACE }).await;
+        let _ = self.doors.consumers.send(EndInstances { grace: GOODBYE_GRACE }).await;
         self.doors.drained(DRAIN_GRACE).await;
         if let Some(handle) = &self.handle {
             handle.stop(false).await;
@@ -63,22 +68,85 @@ impl HttpServer {
     }
 }
 
+/// Who answers a request.
+enum Answered<F> {
+    Here(ServiceResponse),
+    By(F),
+    /// The broker that has what it is about.
+    Elsewhere(BrokerId, ServiceRequest),
+}
+
+/// A request that has no answer yet. One whose client hangs up never has, and is counted all the same.
+struct Unanswered {
+    doors: web::Data<Doors>,
+    asked: Option<Asked>,
+}
+
+impl Unanswered {
+    fn answered(
+        mut self,
+        answered: Result<ServiceResponse, actix_web::Error>,
+    ) -> Result<ServiceResponse, actix_web::Error> {
+        let Some(asked) = self.asked.take() else { return answered };
+        match answered {
+            Ok(response) => Ok(self.doors.metrics.answered(&asked, response)),
+            Err(error) => {
+                self.doors.metrics.failed(&asked, error.as_response_error().status_code());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(asked) = &self.asked {
+            self.doors.metrics.hung_up(asked);
+        }
+    }
+}
+
 fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHandle> {
     let config = &doors.broker().config;
+    // How long the first line and the headers may take.
+    let head_within = config.number(&doors.client.image(), "capek.http.header.timeout.ms");
+    let head_within = Duration::from_millis(u64::try_from(head_within).unwrap_or(0).max(1));
     let connections = Connections::new(config.connections_per_ip_max);
     let shared = web::Data::from(doors.clone());
     let factory = move || {
         let doors = shared.clone();
         App::new()
             .app_data(shared.clone())
+            .app_data(web::PathConfig::default().error_handler(problem::no_such_place))
             .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
-            .wrap_fn(move |request, service| {
+            .wrap_fn(move |mut request, service| {
+                unread::hold_chunks(&mut request);
                 let checked = guard::check(&doors, &request);
                 let in_flight = doors.begin();
                 let is_stopping = doors.is_stopping();
-                let answered = checked.map_or_else(Err, |()| Ok(service.call(request)));
+                let page = doors.allowed_origins.page(request.head());
+                let (asked, doors) = (Asked::of(&request), doors.clone());
+                let answered = match (checked, &page) {
+                    (Err(problem), _) => Answered::Here(request.into_response(problem.error_response())),
+                    (Ok(()), Some(page)) if origins::is_preflight(request.head()) => {
+                        Answered::Here(request.into_response(origins::answer_preflight(page)))
+                    }
+                    (Ok(()), _) => match carried::owner_elsewhere(&doors, &request) {
+                        Some(owner) => Answered::Elsewhere(owner, request),
+                        None => Answered::By(service.call(request)),
+                    },
+                };
                 async move {
-                    let mut response = answered.map_err(actix_web::Error::from)?.await?;
+                    let unanswered = Unanswered { doors: doors.clone(), asked: Some(asked) };
+                    let answered = match answered {
+                        Answered::Here(response) => Ok(response),
+                        Answered::By(handler) => handler.await,
+                        Answered::Elsewhere(owner, request) => Ok(carried::carry(&doors, owner, request).await),
+                    };
+                    let mut response = unanswered.answered(answered)?;
+                    if let Some(page) = page {
+                        origins::put(response.headers_mut(), page);
+                    }
                     if is_stopping {
                         response.response_mut().head_mut().set_connection_type(actix_http::ConnectionType::Close);
                     }
@@ -88,13 +156,20 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
             })
             .configure(routes)
     };
+    let (to_carry, carried) = mpsc::channel(carried::CARRIED_MAX);
+    if doors.broker().carried_http.set(to_carry).is_ok() {
+        actix_rt::spawn(carried::serve(factory(), web::Data::from(doors.clone()), carried));
+    }
     let on_connect = move |io: &dyn Any, extensions: &mut Extensions| connections.opened(io, extensions);
     let mut server = actix_web::HttpServer::new(factory)
         .workers(WORKERS)
         .max_connections(config.connections_max.min(CONNECTIONS_MAX))
-        .client_request_timeout(HEAD_WITHIN)
+        .client_request_timeout(head_within)
         .client_disconnect_timeout(DISCONNECT_WITHIN)
         .keep_alive(KEEP_ALIVE)
+        // A read that waits must end with its client: what it brought later would be handed to nobody, and a member of a group
+        // would keep its partitions until a write fails.
+        .h1_allow_half_closed(false)
         .on_connect(on_connect)
         .disable_signals();
     for socket in sockets {
@@ -108,9 +183,12 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
 
 fn routes(config: &mut web::ServiceConfig) {
     health::routes(config);
+    metrics::routes(config);
     actors::routes(config);
     stream::routes(config);
     v1::routes(config);
+    openapi::routes(config);
     rest_v2::routes(config);
+    rest_v3::routes(config);
     config.default_service(web::to(problem::no_such_path));
 }

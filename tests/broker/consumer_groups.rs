@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::broker::Broker;
 use crate::support::frames::{NO_SEQUENCE, batch};
-use crate::support::programs::{Background, java, output_of, python};
+use crate::support::programs::{Background, java, python};
+use crate::support::tools::Tools;
 
 /// Short times, so that a test does not wait for the usual five seconds of a heartbeat and 45 of a session.
 const SETTINGS: [&str; 3] = [
@@ -69,6 +70,23 @@ impl Member {
     }
 }
 
+/// A broker with a topic, and the partitions of that.
+fn shared(settings: &[&str]) -> (Broker, BTreeSet<String>) {
+    let broker = Broker::start_with(settings);
+    broker.create_topic("shared", 6);
+    (broker, partitions("shared", 6))
+}
+
+/// Two members that come one after the other, and share.
+#[track_caller]
+fn pair(broker: &Broker, all: &BTreeSet<String>, [first, second]: [Client; 2]) -> (Member, Member) {
+    let mut first = first.join(broker, "consumer", "shared", &[]);
+    settle(&mut [&mut first], all, &[6]);
+    let mut second = second.join(broker, "consumer", "shared", &[]);
+    settle(&mut [&mut first, &mut second], all, &[3, 3]);
+    (first, second)
+}
+
 fn partitions(topic: &str, count: i32) -> BTreeSet<String> {
     (0..count).map(|partition| format!("{topic}-{partition}")).collect()
 }
@@ -124,10 +142,8 @@ fn assert_each_once(records: &[String], expected: usize) {
 
 /// Two members of one client: they share, one leaves, the other goes on where it was; then both are gone and one comes back.
 fn check_sharing(client: Client) {
-    let broker = Broker::start_with(&SETTINGS);
-    broker.create_topic("shared", 6);
+    let (broker, all) = shared(&SETTINGS);
     produce(&broker, "shared", 6, "first");
-    let all = partitions("shared", 6);
     let mut one = client.join(&broker, "consumer", "shared", &[]);
     settle(&mut [&mut one], &all, &[6]);
     read(&mut [&mut one], 6);
@@ -160,13 +176,8 @@ fn librdkafka_members_share_leave_and_resume() {
 
 #[test]
 fn members_of_different_clients_share_a_group() {
-    let broker = Broker::start_with(&SETTINGS);
-    broker.create_topic("shared", 6);
-    let all = partitions("shared", 6);
-    let mut java = Client::Java.join(&broker, "consumer", "shared", &[]);
-    settle(&mut [&mut java], &all, &[6]);
-    let mut librdkafka = Client::Librdkafka.join(&broker, "consumer", "shared", &[]);
-    settle(&mut [&mut java, &mut librdkafka], &all, &[3, 3]);
+    let (broker, all) = shared(&SETTINGS);
+    let (mut java, mut librdkafka) = pair(&broker, &all, [Client::Java, Client::Librdkafka]);
     produce(&broker, "shared", 6, "value");
     read(&mut [&mut java, &mut librdkafka], 6);
     let described = groups(&broker, &["--describe", "--group", "g", "--state", "--verbose"]);
@@ -179,13 +190,8 @@ fn members_of_different_clients_share_a_group() {
 
 #[test]
 fn what_a_killed_member_had_goes_to_the_others() {
-    let broker = Broker::start_with(&SETTINGS);
-    broker.create_topic("shared", 6);
-    let all = partitions("shared", 6);
-    let mut killed = Client::Librdkafka.join(&broker, "consumer", "shared", &[]);
-    settle(&mut [&mut killed], &all, &[6]);
-    let mut other = Client::Java.join(&broker, "consumer", "shared", &[]);
-    settle(&mut [&mut killed, &mut other], &all, &[3, 3]);
+    let (broker, all) = shared(&SETTINGS);
+    let (mut killed, mut other) = pair(&broker, &all, [Client::Librdkafka, Client::Java]);
     produce(&broker, "shared", 6, "first");
     read(&mut [&mut killed, &mut other], 6);
     let mut records = std::mem::take(&mut killed.records);
@@ -200,13 +206,8 @@ fn what_a_killed_member_had_goes_to_the_others() {
 
 #[test]
 fn members_go_on_after_the_broker_was_killed() {
-    let mut broker = Broker::start_with(&SETTINGS);
-    broker.create_topic("shared", 6);
-    let all = partitions("shared", 6);
-    let mut java = Client::Java.join(&broker, "consumer", "shared", &[]);
-    settle(&mut [&mut java], &all, &[6]);
-    let mut librdkafka = Client::Librdkafka.join(&broker, "consumer", "shared", &[]);
-    settle(&mut [&mut java, &mut librdkafka], &all, &[3, 3]);
+    let (mut broker, all) = shared(&SETTINGS);
+    let (mut java, mut librdkafka) = pair(&broker, &all, [Client::Java, Client::Librdkafka]);
     produce(&broker, "shared", 6, "first");
     read(&mut [&mut java, &mut librdkafka], 6);
     broker.kill();
@@ -245,9 +246,7 @@ fn a_librdkafka_member_by_pattern_gets_topics_that_come_later() {
 #[test]
 fn a_static_member_comes_back_to_what_it_had() {
     // Its place must outlast the start of another program.
-    let broker = Broker::start_with(&[SETTINGS[0], SETTINGS[2]]);
-    broker.create_topic("shared", 6);
-    let all = partitions("shared", 6);
+    let (broker, all) = shared(&[SETTINGS[0], SETTINGS[2]]);
     let mut first = Client::Java.join(&broker, "consumer", "shared", &["group.instance.id=i1"]);
     settle(&mut [&mut first], &all, &[6]);
     let mut other = Client::Java.join(&broker, "consumer", "shared", &["group.instance.id=i2"]);
@@ -261,9 +260,7 @@ fn a_static_member_comes_back_to_what_it_had() {
 
 #[test]
 fn a_classic_group_is_upgraded_and_downgraded_while_it_reads() {
-    let broker = Broker::start_with(&SETTINGS);
-    broker.create_topic("shared", 6);
-    let all = partitions("shared", 6);
+    let (broker, all) = shared(&SETTINGS);
     let mut classic = Client::Java.join(&broker, "classic", "shared", &[]);
     settle(&mut [&mut classic], &all, &[6]);
     produce(&broker, "shared", 6, "first");
@@ -293,18 +290,13 @@ fn group_type(broker: &Broker) -> String {
 }
 
 fn groups(broker: &Broker, arguments: &[&str]) -> String {
-    let bootstrap = broker.kafka();
-    let arguments = [&["--bootstrap-server", bootstrap.as_str()], arguments].concat();
-    output_of(java("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &arguments))
+    Tools::start(broker).ok("kafka-consumer-groups", arguments)
 }
 
 #[test]
 fn tools_see_that_the_consumer_protocol_is_on() {
     let broker = Broker::start();
-    let features = output_of(java(
-        "org.apache.kafka.tools.FeatureCommand",
-        &["--bootstrap-server", broker.kafka().as_str(), "describe"],
-    ));
+    let features = Tools::start(&broker).ok("kafka-features", &["describe"]);
     let line = features.lines().find(|line| line.contains("group.version")).unwrap_or_default();
     assert!(line.contains("FinalizedVersionLevel: 1"), "{features}");
 }

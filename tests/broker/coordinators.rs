@@ -62,7 +62,11 @@ impl Group<'_> {
     }
 
     fn send_join(&mut self, member_id: &str) {
-        let body = Fields::default().string(self.id).i32(10_000).i32(30_000).string(member_id);
+        self.send_join_of_session(member_id, 10_000);
+    }
+
+    fn send_join_of_session(&mut self, member_id: &str, session_ms: i32) {
+        let body = Fields::default().string(self.id).i32(session_ms).i32(30_000).string(member_id);
         let body = nullable(body, None).string("consumer").i32(1).string("range").bytes(&[0; 10]);
         self.client.send(JOIN_GROUP, 5, body);
     }
@@ -97,10 +101,20 @@ impl Group<'_> {
     }
 
     fn heartbeat(&mut self, member_id: &str, generation: i32) -> i16 {
-        let body = nullable(Fields::default().string(self.id).i32(generation).string(member_id), None);
-        let mut answer = self.client.call(HEARTBEAT, 3, body);
+        self.send_heartbeat(member_id, generation);
+        self.receive_error()
+    }
+
+    /// Of an answer that has little else.
+    fn receive_error(&mut self) -> i16 {
+        let (_, mut answer) = self.client.receive();
         let _throttle_ms = answer.i32();
         answer.i16()
+    }
+
+    fn send_heartbeat(&mut self, member_id: &str, generation: i32) {
+        let body = nullable(Fields::default().string(self.id).i32(generation).string(member_id), None);
+        self.client.send(HEARTBEAT, 3, body);
     }
 
     fn leave(&mut self, member_id: &str) -> i16 {
@@ -196,6 +210,44 @@ fn what_does_not_fit_a_group_is_refused_as_kafka_does() {
     assert_eq!(newcomer.sync(&joined.member_id, 2, &[]), (0, "two".to_owned()));
     assert_eq!(newcomer.leave(&joined.member_id), 0);
     assert_eq!(group.heartbeat(&member_id, 2), REBALANCE_IN_PROGRESS);
+}
+
+/// Most heartbeats never reach the coordinator: those that were answered count for it nevertheless.
+#[test]
+fn a_member_lives_as_long_as_it_is_told_so_and_then_for_a_session() {
+    const SESSION_MS: i32 = 1_500;
+    let broker = Broker::start_with(&["group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000"]);
+    let mut client = broker.client();
+    let mut group = Group { client: &mut client, id: "readers" };
+    group.find();
+    let member_id = group.join("").member_id;
+    group.send_join_of_session(&member_id, SESSION_MS);
+    assert_eq!(group.receive_join().error, 0);
+    assert_eq!(group.sync(&member_id, 1, &[(&member_id, "mine")]).0, 0);
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(group.heartbeat(&member_id, 1), 0);
+    }
+    std::thread::sleep(Duration::from_millis(SESSION_MS as u64 + 200));
+    assert_eq!(group.heartbeat(&member_id, 1), UNKNOWN_MEMBER_ID);
+}
+
+/// A heartbeat overtakes nothing that its connection has asked before.
+#[test]
+fn a_heartbeat_behind_a_leave_finds_no_member() {
+    let broker = Broker::start_with(&["group.initial.rebalance.delay.ms=0"]);
+    let mut client = broker.client();
+    let mut group = Group { client: &mut client, id: "readers" };
+    group.find();
+    for _ in 0..20 {
+        let (member_id, generation) = group.become_stable();
+        for _ in 0..3 {
+            assert_eq!(group.heartbeat(&member_id, generation), 0);
+        }
+        group.client.send(LEAVE_GROUP, 1, Fields::default().string(group.id).string(&member_id));
+        group.send_heartbeat(&member_id, generation);
+        assert_eq!([group.receive_error(), group.receive_error()], [0, UNKNOWN_MEMBER_ID]);
+    }
 }
 
 /// Members stay members: the log has them, and their sessions begin afresh.

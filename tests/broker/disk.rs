@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::broker::{Broker, Directory};
 use crate::support::frames::{LATEST, NO_SEQUENCE, batch, count_records};
 use crate::support::programs::{curl, java, kcat, output_of, output_with_input, python};
+use crate::support::small_disk::{SMALL_DISK_BYTES, SmallDisk};
 use crate::support::wait_for;
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
-const SMALL_DISK_BYTES: u64 = 96 << 20;
 /// Four journal files of this size leave most of the small disk to the segments.
 const SMALL_JOURNAL: &str = "capek.journal.file.bytes=4194304";
 
@@ -130,33 +129,4 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
         paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
     files.sort();
     files
-}
-
-/// An ext4 in a file, mounted; unmounted when dropped.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(directory: &Path) -> SmallDisk {
-        let (image, path) = (directory.join("image"), directory.join("disk"));
-        fs::create_dir(&path).expect("the test's directory is writable");
-        let file = fs::File::create(&image).expect("the test's directory is writable");
-        file.set_len(SMALL_DISK_BYTES).expect("a sparse file");
-        must(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
-        must(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path));
-        SmallDisk { path }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the broker of a failed test may still run.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
-    }
-}
-
-fn must(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?} (this test needs root): {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::broker::{Broker, Directory, free_port};
 use crate::support::frames::{NO_SEQUENCE, batch};
 use crate::support::programs::{Background, java, output_of};
+use crate::support::rest::call;
 use crate::support::tools::class_of;
 use crate::support::wait_for;
 
@@ -92,8 +93,15 @@ fn connect_copies_a_file_through_a_topic_and_resumes() {
         wait_for("the lines to arrive", Duration::from_secs(60), || {
             (std::fs::read_to_string(&sink).unwrap_or_default().len() >= expected.len()).then_some(())
         });
-        // Both ends note where they are each 200 ms.
-        std::thread::sleep(Duration::from_secs(1));
+        wait_for("both ends have noted where they are", Duration::from_secs(60), || {
+            let noted = std::fs::read(directory.path().join("offsets")).unwrap_or_default();
+            let position = format!("\"position\":{}}}", expected.len());
+            let committed = call("GET", &broker.http("/v1/groups/connect-Sink/offsets"), &[], "").body;
+            let read =
+                committed["offsets"].as_array()?.iter().filter_map(|offset| offset["offset"].as_i64()).sum::<i64>();
+            let is_noted = noted.windows(position.len()).any(|window| window == position.as_bytes());
+            (is_noted && read == expected.lines().count() as i64).then_some(())
+        });
         drop(worker);
     }
     assert_eq!(std::fs::read_to_string(&sink).expect("it was waited for"), expected);

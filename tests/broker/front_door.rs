@@ -1,23 +1,28 @@
 //! What somebody sees who has just started it: the banner's lines, the command line, several listeners.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::broker::{Broker, binary, free_port};
 use crate::support::programs::{kcat, output_of, output_with_input, run};
+use crate::support::wait_for;
 
 /// They are run as they stand, in the order in which they stand.
 #[test]
 fn the_three_lines_of_the_banner_work() {
     let broker = Broker::start();
     broker.wait_for_http();
-    let output = broker.output();
-    let lines: Vec<&str> =
-        output.lines().skip_while(|line| *line != "Try it:").skip(1).map(str::trim).take(3).collect();
-    assert_eq!(lines.len(), 3, "{output}");
+    // It listens a moment before it says so.
+    let lines = wait_for("the banner has three lines to try", Duration::from_secs(10), || {
+        let output = broker.output();
+        let tried = output.lines().skip_while(|line| *line != "Try it:").skip(1);
+        let lines: Vec<String> = tried.map(|line| line.trim().to_owned()).take(3).collect();
+        (lines.len() == 3 && output.ends_with('\n')).then_some(lines)
+    });
     for line in lines {
         // A stream does not end by itself.
         let mut command = Command::new("timeout");
-        command.args(["--preserve-status", "3", "sh", "-c", line]);
+        command.args(["--preserve-status", "3", "sh", "-c", &line]);
         let (_, stdout, stderr) = run(command, "");
         let is_answered = stdout.contains("offset") || stdout.contains("hello, world");
         assert!(is_answered, "{line}\n{stdout}\n{stderr}");

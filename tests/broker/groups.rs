@@ -115,6 +115,7 @@ fn run_scenario(broker: &mut Broker, mut client: GroupClient) {
     client.wait_for_confirmed(180);
     client.wait_for_all_seen();
     client.wait_for_holders(&["b", "c"]);
+    client.wait_for_all_committed(broker);
     client.leave("b");
     client.leave("c");
 

@@ -104,8 +104,8 @@ fn bad_json_is_refused_with_its_position() {
     assert_eq!(status, "400", "{answer}");
     assert_eq!(answer["error_code"], json!(400), "{answer}");
     assert!(answer["message"].as_str().is_some_and(|message| message.contains("column")), "{answer}");
-    let (status, answer) = post(&broker, "/v1/topics/strict", "application/x-ndjson", "{\"n\":1}\n{\"n\":\n");
-    assert_eq!(status, "400", "{answer}");
+    let (status, answer) = post(&broker, "/v1/topics/strict", "application/json", "{\n\"n\":}\n");
+    assert_eq!((status.as_str(), &answer["position"]["line"]), ("400", &json!(2)), "{answer}");
     let (status, answer) = post(&broker, "/topics/strict", "application/vnd.kafka.json.v2+json", "{\"records\":[]}");
     assert_eq!((status.as_str(), &answer["error_code"]), ("422", &json!(422)), "{answer}");
     assert!(kcat_all(&broker, "strict").is_empty(), "nothing of it was stored");

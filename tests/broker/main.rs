@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // what a failed test says of the broker
 
+// Shared with the tests of a cluster, which use the rest.
+#[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -15,6 +17,7 @@ mod configs;
 mod consumer_groups;
 mod coordinators;
 mod crash;
+mod dev;
 mod disk;
 mod examples;
 mod fetch_sessions;
@@ -22,12 +25,22 @@ mod front_door;
 mod groups;
 mod hostile;
 mod http;
+mod http_guide;
+mod http_limits;
 mod log_settings;
+mod metrics;
+mod openapi;
 mod protocol;
 mod refusals;
+mod rest_quickstarts;
+mod rest_v2;
+mod rest_v3;
 mod stop;
 mod streams;
 mod supervision;
 mod tool_groups;
 mod tool_names;
 mod tools;
+mod v1;
+mod websocket_groups;
+mod websockets;

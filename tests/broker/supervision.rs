@@ -3,15 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::crash::Load;
 use crate::support::broker::Broker;
+use crate::support::chaos::{CHAOS, actors, panic_actor, panic_and_wait, panic_path, path, restarts};
 use crate::support::frames::{NO_SEQUENCE, RawClient, batch};
 use crate::support::programs::{curl, output_of};
 use crate::support::wait_for;
 
-const CHAOS: [&str; 3] = ["capek.chaos=true", "capek.restart.max=100000", "capek.restart.period.ms=1000"];
 const PANICS: usize = 20;
 const REQUEST_TIMED_OUT: i16 = 7;
 const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -179,54 +177,4 @@ fn a_broker_whose_controller_has_spent_its_restarts_ends() {
     panic_path(&broker, "broker/controller");
     wait_for("the broker to end", Duration::from_secs(20), || (!broker.is_running()).then_some(()));
     assert!(broker.output().contains("Controller has spent its restarts (capek.restart.max)"), "{}", broker.output());
-}
-
-fn panic_and_wait(broker: &Broker, path: &str) {
-    let before = restarts(broker, path);
-    panic_path(broker, path);
-    wait_for("the actor is restarted", Duration::from_secs(10), || (restarts(broker, path) > before).then_some(()));
-}
-
-fn panic_actor(broker: &Broker, name: &str) {
-    panic_path(broker, path(&actor(broker, name)));
-}
-
-fn panic_path(broker: &Broker, path: &str) {
-    let body = serde_json::json!({ "path": path }).to_string();
-    output_of(curl(&["--fail-with-body", "--json", &body, &broker.http("/v1/chaos/panic")]));
-}
-
-fn restarts(broker: &Broker, name: &str) -> u64 {
-    let actor = actor(broker, name);
-    actor["restarts"].as_u64().unwrap_or_else(|| panic!("an actor tells its restarts: {actor}"))
-}
-
-/// It may be between two lives just now.
-fn actor(broker: &Broker, name: &str) -> Value {
-    wait_for(name, Duration::from_secs(10), || actors(broker).into_iter().find(|actor| path(actor).contains(name)))
-}
-
-/// Every actor of the tree, whether it comes as a list or nested.
-fn actors(broker: &Broker) -> Vec<Value> {
-    let answer = output_of(curl(&["--fail-with-body", &broker.http("/v1/actors?limit=1000")]));
-    let mut found = Vec::new();
-    collect(&serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}")), &mut found);
-    found
-}
-
-fn collect(value: &Value, found: &mut Vec<Value>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
-        Value::Object(fields) => {
-            if fields.get("path").is_some_and(Value::is_string) {
-                found.push(value.clone());
-            }
-            fields.values().for_each(|field| collect(field, found));
-        }
-        _ => {}
-    }
-}
-
-fn path(actor: &Value) -> &str {
-    actor["path"].as_str().expect("only objects with a path are collected")
 }

@@ -39,7 +39,14 @@ impl Broker {
 
     /// The data directory may lie elsewhere, on a small file system for instance.
     pub fn start_in(directory: Directory, data_dir: PathBuf, settings: &[&str]) -> Broker {
-        let mut broker = Broker {
+        let mut broker = Broker::prepare(directory, data_dir, settings);
+        broker.start_again();
+        broker
+    }
+
+    /// It has its ports and does not run yet.
+    pub fn prepare(directory: Directory, data_dir: PathBuf, settings: &[&str]) -> Broker {
+        Broker {
             kafka_port: free_port(),
             http_port: free_port(),
             data_dir,
@@ -47,15 +54,22 @@ impl Broker {
             node_id: 1,
             directory,
             child: None,
-        };
-        broker.start_again();
-        broker
+        }
     }
 
     /// On the same ports and the same directory.
     pub fn start_again(&mut self) {
+        self.spawn();
+        self.wait_until_it_answers();
+    }
+
+    /// A member of a cluster answers only when enough others do: they are started together.
+    pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it still runs");
         self.child = Some(self.command().spawn().expect("the broker's binary can be started (CAPEK_BIN)"));
+    }
+
+    pub fn wait_until_it_answers(&mut self) {
         let address = self.kafka();
         wait_for("the broker answers", START_WITHIN, || {
             let child = self.child.as_mut().expect("it was just started");
@@ -64,6 +78,11 @@ impl Broker {
             }
             RawClient::try_connect(&address)?.try_api_versions()
         });
+    }
+
+    /// It was started, and not killed or stopped since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Its HTTP side begins to listen beside the Kafka side.
@@ -122,8 +141,16 @@ impl Broker {
         self.settings = settings.iter().map(|setting| setting.to_string()).collect();
     }
 
+    pub fn settings(&self) -> &[String] {
+        &self.settings
+    }
+
     pub fn set_node_id(&mut self, node_id: i32) {
         self.node_id = node_id;
+    }
+
+    pub fn node_id(&self) -> i32 {
+        self.node_id
     }
 
     pub fn kafka(&self) -> String {
@@ -165,11 +192,17 @@ impl Broker {
         child.wait().expect("a child can be waited for");
     }
 
+    /// A signal by its name: STOP, CONT.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill(1) is there");
+        assert!(sent.success());
+    }
+
     /// SIGTERM, and what it ended with.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
         let mut child = self.child.take().expect("it runs");
-        let stopped = Command::new("kill").arg(child.id().to_string()).status().expect("kill(1) is there");
-        assert!(stopped.success());
         let deadline = Instant::now() + STOP_WITHIN;
         loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -214,7 +247,6 @@ impl Drop for Broker {
             let tail: Vec<&str> = output.lines().rev().take(40).collect();
             eprintln!("--- the broker's last lines (all of it in {})", self.directory.path().display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
-            self.directory.keep();
         }
     }
 }
@@ -226,7 +258,6 @@ pub fn binary() -> PathBuf {
 /// A directory for one test, removed with it unless it failed.
 pub struct Directory {
     path: PathBuf,
-    is_kept: bool,
 }
 
 impl Directory {
@@ -235,21 +266,17 @@ impl Directory {
         let name = format!("broker-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&path).expect("the target directory is writable");
-        Directory { path, is_kept: false }
+        Directory { path }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    fn keep(&mut self) {
-        self.is_kept = true;
-    }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if !self.is_kept {
+        if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.path);
         }
     }

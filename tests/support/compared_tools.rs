@@ -1,75 +1,10 @@
-//! Kafka's tools and ours by the same names, run with the same arguments against the same broker. Kafka's run one after
-//! the other in one JVM (`ToolDriver.java`).
+//! Kafka's tools and ours by the same names, run with the same arguments against the same broker.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use super::broker::{Broker, Directory, binary};
-use super::programs::{java, run};
-
-/// What a tool did.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Ended {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-/// Kafka's own tools.
-pub struct KafkaTools {
-    child: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-const CLASSES: [(&str, &str); 9] = [
-    ("kafka-acls", "org.apache.kafka.tools.AclCommand"),
-    ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
-    ("kafka-configs", "kafka.admin.ConfigCommand"),
-    ("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
-    ("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
-    ("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
-    ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
-    ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
-    ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
-];
-
-impl KafkaTools {
-    pub fn start() -> KafkaTools {
-        let mut command = java("ToolDriver", &[]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("java is there (`tests/run` installs it)");
-        let requests = child.stdin.take().expect("it is piped");
-        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
-        KafkaTools { child, requests, answers }
-    }
-
-    pub fn run(&mut self, tool: &str, arguments: &[String], input: &str) -> Ended {
-        let class = CLASSES.iter().find(|(name, _)| *name == tool).map(|(_, class)| *class).expect("a known tool");
-        let escape = |text: &str| text.replace('\\', "\\\\").replace('\n', "\\n");
-        let fields = [class, input].into_iter().chain(arguments.iter().map(String::as_str)).map(escape);
-        let request = fields.collect::<Vec<_>>().join("\u{1f}") + "\n";
-        self.requests.write_all(request.as_bytes()).expect("the driver reads");
-        let mut header = String::new();
-        self.answers.read_line(&mut header).expect("the driver answers");
-        let numbers: Vec<usize> = header.split_whitespace().map(|word| word.parse().expect("a number")).collect();
-        let [status, out, err] = numbers[..] else { panic!("the driver ended during {tool} {arguments:?}") };
-        Ended { status: status as i32, stdout: self.text(out), stderr: self.text(err) }
-    }
-
-    fn text(&mut self, bytes: usize) -> String {
-        let mut text = vec![0; bytes];
-        self.answers.read_exact(&mut text).expect("the driver sends what it says");
-        String::from_utf8_lossy(&text).into_owned()
-    }
-}
-
-impl Drop for KafkaTools {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use super::programs::run;
+use super::tools::{Ended, Tools};
 
 /// Our binary under the tools' names.
 pub struct OurTools {
@@ -90,9 +25,9 @@ impl OurTools {
         Command::new(self.directory.path().join(tool))
     }
 
-    pub fn run(&self, tool: &str, arguments: &[String], input: &str) -> Ended {
+    pub fn run(&self, tool: &str, broker: &Broker, arguments: &[&str], input: &str) -> Ended {
         let mut command = self.command(tool);
-        command.args(arguments);
+        command.args(["--bootstrap-server", &broker.kafka()]).args(arguments);
         let (status, stdout, stderr) = run(command, input);
         Ended { status: status.code().unwrap_or(-1), stdout, stderr }
     }
@@ -104,13 +39,13 @@ pub const SIDES: [&str; 2] = ["sidea", "sideb"];
 /// Runs both, each on names of its own where an argument holds `@`, and demands the same status and standard output.
 pub struct Compared<'a> {
     pub broker: &'a Broker,
-    pub kafka: KafkaTools,
+    pub kafka: Tools,
     pub ours: OurTools,
 }
 
 impl Compared<'_> {
     pub fn new(broker: &Broker) -> Compared<'_> {
-        Compared { broker, kafka: KafkaTools::start(), ours: OurTools::install() }
+        Compared { broker, kafka: Tools::start(broker), ours: OurTools::install() }
     }
 
     /// `line` is a tool without `kafka-` and its arguments; the broker is added.
@@ -122,11 +57,11 @@ impl Compared<'_> {
         let [theirs, ours] = SIDES.map(|side| {
             let mut words = line.split(' ').map(|word| word.replace('@', side));
             let tool = format!("kafka-{}", words.next().expect("a line begins with a tool"));
-            let mut arguments = vec!["--bootstrap-server".to_owned(), self.broker.kafka()];
-            arguments.extend(words);
+            let arguments: Vec<String> = words.collect();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let ended = match side {
                 side if side == SIDES[0] => self.kafka.run(&tool, &arguments, input),
-                _ => self.ours.run(&tool, &arguments, input),
+                _ => self.ours.run(&tool, self.broker, &arguments, input),
             };
             let stdout = normal(&ended.stdout);
             Ended { stdout, ..ended }

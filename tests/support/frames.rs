@@ -142,11 +142,23 @@ impl RawClient {
         Ok((answer.i32(), answer))
     }
 
+    /// For a broker that may go away while it is asked.
+    pub fn try_call(&mut self, api_key: i16, version: i16, body: Fields) -> Option<Answer> {
+        self.correlation_id += 1;
+        self.socket.write_all(&frame(api_key, version, self.correlation_id, &body)).ok()?;
+        Some(self.try_receive().ok()?.1)
+    }
+
     pub fn call(&mut self, api_key: i16, version: i16, body: Fields) -> Answer {
         let expected = self.send(api_key, version, body);
         let (correlation_id, answer) = self.receive();
         assert_eq!(correlation_id, expected, "responses come in request order");
         answer
+    }
+
+    /// How long it waits for an answer.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.socket.set_read_timeout(Some(patience)).expect("the time is not zero");
     }
 
     /// Whether the broker closes this connection within `within`, answers left out.
@@ -171,13 +183,17 @@ impl RawClient {
 
     /// The error code.
     pub fn create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> i16 {
+        self.try_create_topic(topic, partitions, configs).expect("the broker answers")
+    }
+
+    pub fn try_create_topic(&mut self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Option<i16> {
         let mut body = Fields::default().i32(1).string(topic).i32(partitions).i16(1).i32(0).i32(configs.len() as i32);
         for (name, value) in configs {
             body = body.string(name).string(value);
         }
-        let mut answer = self.call(CREATE_TOPICS, 2, body.i32(15_000).i8(0));
+        let mut answer = self.try_call(CREATE_TOPICS, 2, body.i32(15_000).i8(0))?;
         let (_throttle_ms, _topics, _name) = (answer.i32(), answer.i32(), answer.string());
-        answer.i16()
+        Some(answer.i16())
     }
 
     pub fn produce(&mut self, topic: &str, partition: i32, batch: &[u8]) -> Produced {

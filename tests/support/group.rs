@@ -152,6 +152,19 @@ impl GroupClient {
         self.offsets.clone().expect("it was waited for")
     }
 
+    /// Commits fail while the broker is away, and members come back to what they read at their own time.
+    pub fn wait_for_all_committed(&mut self, broker: &Broker) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let (committed, ends) = (self.committed(), self.end_offsets(broker));
+            if committed == ends {
+                return;
+            }
+            assert!(Instant::now() < deadline, "committed {committed:?} of {ends:?}: {}", self.state());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     pub fn end_offsets(&self, broker: &Broker) -> BTreeMap<i32, i64> {
         let mut client = broker.client();
         let end_offsets =

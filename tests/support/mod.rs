@@ -2,10 +2,15 @@
 //! with a deadline, and hand-made frames for what no client would send.
 
 pub mod broker;
+pub mod chaos;
 pub mod compared_tools;
 pub mod frames;
 pub mod group;
 pub mod programs;
+pub mod rest;
+pub mod scrape;
+pub mod small_disk;
+pub mod socket;
 pub mod tools;
 
 use std::time::{Duration, Instant};

@@ -41,6 +41,12 @@ pub fn python(script: &str, arguments: &[&str]) -> Command {
     command
 }
 
+pub fn schemathesis(arguments: &[&str]) -> Command {
+    let mut command = Command::new(installed("schemathesis/bin/schemathesis"));
+    command.args(arguments);
+    command
+}
+
 /// `main_class`: one of tests/clients/java, or one of Kafka's tools.
 pub fn java(main_class: &str, arguments: &[&str]) -> Command {
     java_with("libs", main_class, arguments)
@@ -220,6 +226,10 @@ impl Background {
             Some(Err(error)) => panic!("it does not read its input: {error}\n{}", self.errors()),
             None => panic!("its input is closed"),
         }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// As Ctrl-C does.

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::broker::Broker;
 use super::programs::{Background, java};
 
-const CLASSES: [(&str, &str); 13] = [
+const CLASSES: [(&str, &str); 18] = [
+    ("kafka-acls", "org.apache.kafka.tools.AclCommand"),
     ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
     ("kafka-configs", "kafka.admin.ConfigCommand"),
     ("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
@@ -13,10 +14,14 @@ const CLASSES: [(&str, &str); 13] = [
     ("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
     ("kafka-consumer-perf-test", "org.apache.kafka.tools.ConsumerPerformance"),
     ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
+    ("kafka-features", "org.apache.kafka.tools.FeatureCommand"),
     ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
     ("kafka-groups", "org.apache.kafka.tools.GroupsCommand"),
+    ("kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand"),
     ("kafka-log-dirs", "org.apache.kafka.tools.LogDirsCommand"),
+    ("kafka-metadata-quorum", "org.apache.kafka.tools.MetadataQuorumCommand"),
     ("kafka-producer-perf-test", "org.apache.kafka.tools.ProducerPerformance"),
+    ("kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"),
     ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
     ("connect-standalone", "org.apache.kafka.connect.cli.ConnectStandalone"),
 ];
@@ -31,15 +36,29 @@ pub struct Tools {
     bootstrap: String,
 }
 
+/// What a tool did.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
-    pub status: i64,
-    /// Standard output, then standard error: the tools are not of one mind about what belongs where.
-    pub output: String,
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The tools are not of one mind about what belongs where.
+    pub fn output(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
 }
 
 impl Tools {
     pub fn start(broker: &Broker) -> Tools {
-        Tools { jvm: Background::start(java("Tools", &[])), bootstrap: broker.kafka() }
+        Tools::start_at(broker.kafka())
+    }
+
+    /// Of several brokers.
+    pub fn start_at(bootstrap: String) -> Tools {
+        Tools { jvm: Background::start(java("Tools", &[])), bootstrap }
     }
 
     /// Demands success; answers what it wrote.
@@ -49,8 +68,8 @@ impl Tools {
 
     pub fn ok_with_input(&mut self, tool: &str, arguments: &[&str], input: &str) -> String {
         let ended = self.run(tool, arguments, input);
-        assert_eq!(ended.status, 0, "{tool} {arguments:?}\n{}", ended.output);
-        ended.output
+        assert_eq!(ended.status, 0, "{tool} {arguments:?}\n{}", ended.output());
+        ended.output()
     }
 
     pub fn run(&mut self, tool: &str, arguments: &[&str], input: &str) -> Ended {
@@ -61,7 +80,7 @@ impl Tools {
         let answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{tool}: {error}: {line}"));
         let text = |name: &str| answer[name].as_str().expect("it is a text").to_owned();
         let status = answer["status"].as_i64().expect("it is a number");
-        Ended { status, output: text("output") + &text("errors") }
+        Ended { status: status as i32, stdout: text("stdout"), stderr: text("stderr") }
     }
 }
 

@@ -43,5 +43,5 @@ pub use compaction::{Clean, CleanError, CleanOptions, CleanStats, CleanWatch, Cl
 pub use error::{AppendError, DirFailed, LogError, OpenError, ReadError};
 pub use ids::{Flush, LogConfig, LogId, LogKey, LogSpec, parse_directory_name};
 pub use journal::{Completion, Entry, JOURNAL_DIRECTORY, Journal, JournalOptions, Outcome, RecoveredLog, Recovery};
-pub use log::{Log, ReadOutcome, ReadRequest, TimestampOffset};
+pub use log::{Extent, Log, ReadOutcome, ReadRequest, TimestampOffset};
 pub use producers::ProducerBatch;

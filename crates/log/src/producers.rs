@@ -5,12 +5,15 @@
 //! last offset i64, offset delta i32, timestamp i64, coordinator epoch i32, current transaction's first offset i64)
 //! ```
 //!
-//! A snapshot keeps one batch of each producer, and five may be in flight: so the table is rebuilt from the last snapshot
-//! but one and the batches after it. The rules are elsewhere; here they are only remembered.
+//! Five batches of a producer may be in flight, and a client that is away during several lives of the broker sends all of
+//! them again: so a snapshot has an entry for each of the five, oldest first. Kafka writes one, and reading ours keeps the
+//! last. The table is rebuilt from the last snapshot but one and the batches after it, as snapshots of one entry need. The
+//! rules are elsewhere; here they are only remembered.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use capek_wire::BatchHeader;
+use capek_wire::keyed::KeyedProducers;
 
 const SNAPSHOT_VERSION: i16 = 1;
 const HEADER_BYTES: usize = 10;
@@ -43,6 +46,7 @@ struct Producer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     by_id: BTreeMap<i64, Producer>,
+    keyed: KeyedProducers,
 }
 
 /// The first sequence of a batch, going back over the wrap at `i32::MAX`.
@@ -66,6 +70,7 @@ impl Producers {
             coordinator_epoch: -1,
             ..Producer::default()
         });
+        let earlier = producer.batches.back().map(|batch| batch.last_offset);
         if producer.epoch != header.producer_epoch {
             producer.epoch = header.producer_epoch;
             producer.batches.clear();
@@ -91,6 +96,9 @@ impl Producers {
                 offset_delta: header.last_offset_delta,
                 timestamp_ms: header.max_timestamp,
             });
+            if let Some(oldest) = self.keyed.note(header.producer_id, earlier, header.last_offset()) {
+                self.by_id.remove(&oldest);
+            }
         }
     }
 
@@ -99,6 +107,7 @@ impl Producers {
         self.by_id.retain(|_, producer| {
             producer.last_timestamp_ms >= before_ms || producer.transaction_first_offset.is_some()
         });
+        self.keyed.retain(|producer_id| self.by_id.contains_key(&producer_id));
     }
 
     /// The batches of all producers in the order of the log.
@@ -110,19 +119,19 @@ impl Producers {
 
     pub fn snapshot(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_BYTES];
+        let mut count = 0;
         for (producer_id, producer) in &self.by_id {
-            let last = producer.batches.back();
-            bytes.extend_from_slice(&producer_id.to_be_bytes());
-            bytes.extend_from_slice(&producer.epoch.to_be_bytes());
-            bytes.extend_from_slice(&last.map_or(-1, |batch| batch.last_sequence).to_be_bytes());
-            bytes.extend_from_slice(&last.map_or(-1, |batch| batch.last_offset).to_be_bytes());
-            bytes.extend_from_slice(&last.map_or(0, |batch| batch.offset_delta).to_be_bytes());
-            bytes.extend_from_slice(&producer.last_timestamp_ms.to_be_bytes());
-            bytes.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
-            bytes.extend_from_slice(&producer.transaction_first_offset.unwrap_or(-1).to_be_bytes());
+            if producer.batches.is_empty() {
+                push_entry(&mut bytes, *producer_id, producer, None);
+                count += 1;
+            }
+            for batch in &producer.batches {
+                push_entry(&mut bytes, *producer_id, producer, Some(batch));
+                count += 1;
+            }
         }
         bytes[..2].copy_from_slice(&SNAPSHOT_VERSION.to_be_bytes());
-        bytes[6..HEADER_BYTES].copy_from_slice(&(self.by_id.len() as i32).to_be_bytes());
+        bytes[6..HEADER_BYTES].copy_from_slice(&i32::to_be_bytes(count));
         let crc = crc32c::crc32c(&bytes[6..]);
         bytes[2..6].copy_from_slice(&crc.to_be_bytes());
         bytes
@@ -141,11 +150,43 @@ impl Producers {
         }
         let mut producers = Producers::default();
         for entry in entries.as_chunks::<ENTRY_BYTES>().0 {
-            let (producer_id, producer) = parse_entry(entry);
+            let (producer_id, mut producer) = parse_entry(entry);
+            if let Some(earlier) =
+                producers.by_id.remove(&producer_id).filter(|earlier| earlier.epoch == producer.epoch)
+            {
+                let first = (earlier.batches.len() + producer.batches.len()).saturating_sub(BATCHES_MAX);
+                let later = std::mem::take(&mut producer.batches);
+                producer.batches = earlier.batches.into_iter().chain(later).skip(first).collect();
+            }
             producers.by_id.insert(producer_id, producer);
         }
+        producers.count_keyed();
         Some(producers)
     }
+
+    fn count_keyed(&mut self) {
+        let last =
+            |(producer_id, producer): (&i64, &Producer)| Some((*producer_id, producer.batches.back()?.last_offset));
+        for (producer_id, last_offset) in self.by_id.iter().filter_map(last).collect::<Vec<_>>() {
+            if let Some(oldest) = self.keyed.note(producer_id, None, last_offset) {
+                self.by_id.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// `batch` is one of the producer's, or None when it has none.
+fn push_entry(bytes: &mut Vec<u8>, producer_id: i64, producer: &Producer, batch: Option<&ProducerBatch>) {
+    let is_last = batch == producer.batches.back();
+    let timestamp_ms = batch.filter(|_| !is_last).map_or(producer.last_timestamp_ms, |batch| batch.timestamp_ms);
+    bytes.extend_from_slice(&producer_id.to_be_bytes());
+    bytes.extend_from_slice(&producer.epoch.to_be_bytes());
+    bytes.extend_from_slice(&batch.map_or(-1, |batch| batch.last_sequence).to_be_bytes());
+    bytes.extend_from_slice(&batch.map_or(-1, |batch| batch.last_offset).to_be_bytes());
+    bytes.extend_from_slice(&batch.map_or(0, |batch| batch.offset_delta).to_be_bytes());
+    bytes.extend_from_slice(&timestamp_ms.to_be_bytes());
+    bytes.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
+    bytes.extend_from_slice(&producer.transaction_first_offset.unwrap_or(-1).to_be_bytes());
 }
 
 fn parse_entry(entry: &[u8; ENTRY_BYTES]) -> (i64, Producer) {
@@ -198,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn five_batches_are_kept_and_one_is_in_a_snapshot() {
+    fn five_batches_are_kept_and_all_are_in_a_snapshot() {
         let mut producers = Producers::default();
         for batch in 0..7 {
             producers.note(&header(9, 0, batch * 2, i64::from(batch) * 2));
@@ -208,7 +249,7 @@ mod tests {
         assert_eq!(sequences, [4, 6, 8, 10, 12]);
 
         let restored = Producers::parse_snapshot(&producers.snapshot()).unwrap();
-        assert_eq!(restored.batches(), producers.batches()[4..]);
+        assert_eq!(restored.batches(), producers.batches());
     }
 
     #[test]
@@ -244,5 +285,22 @@ mod tests {
     fn sequences_wrap() {
         assert_eq!(first_sequence(0, 1), i32::MAX);
         assert_eq!(first_sequence(5, 2), 3);
+    }
+
+    #[test]
+    fn only_the_newest_keys_are_remembered_also_by_a_snapshot() {
+        use capek_wire::keyed::{KEYED_PRODUCER_ID_FIRST, KEYED_PRODUCERS_MAX};
+        let mut producers = Producers::default();
+        producers.note(&header(7, 0, 0, 0));
+        for index in 0..=KEYED_PRODUCERS_MAX as i64 {
+            producers.note(&header(KEYED_PRODUCER_ID_FIRST + index, 0, 99, 2 + 2 * index));
+        }
+        assert_eq!(producers.by_id.len(), 1 + KEYED_PRODUCERS_MAX);
+        assert!(producers.by_id.contains_key(&7), "a client's producer stays");
+        assert!(!producers.by_id.contains_key(&KEYED_PRODUCER_ID_FIRST));
+        let mut read = Producers::parse_snapshot(&producers.snapshot()).expect("it was just written");
+        assert_eq!(read, producers);
+        read.note(&header(KEYED_PRODUCER_ID_FIRST - 1 + (1 << 40), 0, 99, 1 << 40));
+        assert!(!read.by_id.contains_key(&(KEYED_PRODUCER_ID_FIRST + 1)), "the next oldest goes");
     }
 }

@@ -82,13 +82,42 @@ fn a_directory_without_its_topic_id_is_put_aside_not_adopted() {
         assert_eq!(log.unwrap().end_offset(), 0);
     }
     driver.run().unwrap();
-    let strays = names(&sim, "/data").into_iter().filter(|name| name.ends_with("-stray")).count();
-    assert_eq!(strays, 2);
+    assert_eq!(stray_count(&sim), 2);
     drop(driver);
     sim.crash();
     let (_, recovery) = Driver::open(Arc::new(sim), options("/data")).unwrap();
     assert!(recovery.logs.iter().any(|log| log.id == other && log.damaged.is_none()));
     assert!(recovery.logs.iter().all(|log| log.id != *old.id()));
+}
+
+fn stray_count(sim: &SimVfs) -> usize {
+    names(sim, "/data").into_iter().filter(|name| name.ends_with("-stray")).count()
+}
+
+#[test]
+fn what_was_set_aside_is_removed_later_also_by_another_life() {
+    let sim = SimVfs::new(1);
+    let set_aside = JournalOptions { stray_delay_ms: 1000, ..options("/data") };
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), set_aside.clone()).unwrap();
+    let (kept, gone) = (driver.log("kept", 0, LogConfig::default()), driver.log("gone", 0, LogConfig::default()));
+    driver.append(&kept, 3, 10);
+    driver.append(&gone, 3, 10);
+    driver.run().unwrap();
+    driver.journal.set_aside(gone.id()).unwrap();
+    driver.run().unwrap();
+    let mut now_ms = driver.now_ms;
+    while driver.journal.background(now_ms).unwrap() {}
+    while driver.journal.background(now_ms + 999).unwrap() {}
+    assert_eq!(stray_count(&sim), 1, "not so soon");
+    drop(driver);
+
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), set_aside).unwrap();
+    now_ms += 5000;
+    while driver.journal.background(now_ms).unwrap() {}
+    assert_eq!(stray_count(&sim), 1, "a new life waits as long");
+    while driver.journal.background(now_ms + 1000).unwrap() {}
+    assert_eq!(stray_count(&sim), 0);
+    assert_eq!(driver.log("kept", 0, LogConfig::default()).end_offset(), 3);
 }
 
 #[test]
@@ -155,6 +184,34 @@ fn a_log_that_becomes_durable_is_synced_before_its_first_durable_append() {
     sim.crash();
     let (_, recovery) = Driver::open(Arc::new(sim), options("/data")).unwrap();
     assert_eq!((recovery.logs[0].end, recovery.logs[0].damaged.clone()), (6, None));
+}
+
+/// A client that was not heard of during several lives of the broker may still have five batches to send again.
+#[test]
+fn restarts_forget_none_of_a_producers_last_batches() {
+    use capek_wire::{BatchBuilder, Codec};
+    let sim = SimVfs::new(11);
+    let config = LogConfig::default();
+    let push = |driver: &mut Driver, producer: i64, sequence: i32| {
+        let log = driver.log("one", 0, config);
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(1_000_000, None, Some(&[1; 100]), &[]);
+        builder.producer(producer, 0, sequence);
+        let bytes = place(builder.build().unwrap(), log.end_offset(), 0);
+        driver.push(append(&log, 0, vec![bytes]));
+        driver.run().unwrap();
+    };
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), options("/data")).unwrap();
+    (0..5).for_each(|sequence| push(&mut driver, 7, sequence));
+    for life in 0..4 {
+        drop(driver);
+        sim.crash();
+        driver = Driver::open(Arc::new(sim.clone()), options("/data")).unwrap().0;
+        let batches = driver.log("one", 0, config).producer_batches().unwrap();
+        let of_seven = batches.iter().filter(|batch| batch.producer_id == 7).map(|batch| batch.last_sequence);
+        assert_eq!(of_seven.collect::<Vec<_>>(), [0, 1, 2, 3, 4], "life {life}");
+        push(&mut driver, 8, life);
+    }
 }
 
 #[test]

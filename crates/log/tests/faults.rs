@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use capek_log::vfs::{Fault, FaultyVfs, SimVfs, Vfs};
+use capek_log::vfs::{Fault, FaultyVfs, SimVfs, Vfs, read_file};
 use capek_log::{AppendError, Entry, JournalOptions, Log, LogConfig, Outcome, dump};
 use common::*;
 
@@ -83,6 +83,28 @@ fn a_full_disk_is_an_answer_and_appends_work_again_when_there_is_room() {
         assert!(content(&driver.log("large", 0, small_config())) == large.confirmed, "first {first}");
     }
     assert!(failures > 100, "{failures} appends met the full disk");
+}
+
+/// They are hints. The next ones are written when there is room.
+#[test]
+fn high_watermarks_that_find_no_room_are_let_go() {
+    let sim = SimVfs::new(1);
+    let faulty = FaultyVfs::new(Arc::new(sim.clone()), Fault::NoSpace);
+    let (mut driver, _) = Driver::open(Arc::new(faulty.clone()), small_options()).unwrap();
+    let log = driver.log("one", 0, small_config());
+    driver.append(&log, 4, 10);
+    driver.run().unwrap();
+    let noted = |offset: i64| format!("one 0 {offset}\n");
+    let file = || read_file(&sim, Path::new("/data/replication-offset-checkpoint")).map(String::from_utf8);
+    for (offset, is_full) in [(1, false), (2, true), (3, false)] {
+        driver.now_ms += 60_000;
+        log.note_high_watermark(offset);
+        let first = if is_full { faulty.operations() } else { u64::MAX };
+        faulty.fail_between(first, u64::MAX);
+        driver.journal.background(driver.now_ms).expect("a full disk is no failure");
+        let expected = noted(if is_full { offset - 1 } else { offset });
+        assert!(file().unwrap().unwrap().ends_with(&expected), "{:?}", file());
+    }
 }
 
 #[test]
@@ -270,10 +292,32 @@ fn a_damaged_log_is_refused_untouched_and_can_be_set_aside() {
     let (mut driver, recovery) = Driver::open(Arc::new(sim.clone()), small_options()).unwrap();
     assert!(recovery.logs[0].damaged.is_some(), "a clean stop does not heal it");
     driver.journal.set_aside(&spec.id).unwrap();
+    assert!(driver.journal.create(vec![spec.clone()])[0].is_err(), "not before the journal knows");
+    driver.run().unwrap();
     let log = driver.log("one", 0, small_config());
     driver.append(&log, 1, 10);
     driver.run().unwrap();
     drop(driver);
+    let (_, recovery) = Driver::open(Arc::new(sim), small_options()).unwrap();
+    assert_eq!((recovery.logs[0].damaged.clone(), recovery.logs[0].end), (None, 1));
+}
+
+#[test]
+fn a_large_append_after_a_log_was_set_aside_is_there_after_a_power_cut() {
+    let (sim, _) = directory_for_flips();
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), small_options()).unwrap();
+    driver.journal.set_aside(&id("one", 0)).unwrap();
+    driver.run().unwrap();
+    let log = driver.log("one", 0, small_config());
+    driver.append(&log, 1, 2 * small_options().bypass_bytes);
+    let mut entries = std::mem::take(&mut driver.queue);
+    // Its round only: what a next one would say of it is cut off.
+    assert!(driver.journal.write(&mut entries, driver.now_ms, &mut driver.done).unwrap());
+    driver.journal.sync(driver.now_ms, &mut driver.done).unwrap();
+    let is_answered = driver.done.iter().any(|done| matches!(done.outcome, Outcome::Flushed { end_offset: 1 }));
+    assert!(is_answered, "{:?}", driver.done);
+    drop(driver);
+    sim.crash();
     let (_, recovery) = Driver::open(Arc::new(sim), small_options()).unwrap();
     assert_eq!((recovery.logs[0].damaged.clone(), recovery.logs[0].end), (None, 1));
 }

@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use capek_log::vfs::{RealVfs, SimVfs, Vfs};
+use capek_log::vfs::{OpenMode, RealVfs, SimVfs, Vfs};
 use capek_log::{Entry, Flush, JournalOptions, LogConfig, ReadOutcome, ReadRequest};
 use common::*;
 
@@ -88,6 +88,39 @@ fn a_fresh_directory_on_a_real_disk_comes_back() {
     other_node.node_id = 2;
     assert!(Driver::open(vfs.clone(), other_node).is_err_and(|error| error.to_string().contains("node 1")));
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_file_that_must_grow_is_left_for_one_that_is_filled() {
+    let sim = SimVfs::new(1);
+    let vfs: Arc<dyn Vfs> = Arc::new(sim.clone());
+    let mut small = options("/data");
+    small.file_bytes = 4 << 20;
+    let file = |index: usize| PathBuf::from(format!("/data/__journal/{index}"));
+    let is_used = |index: usize| {
+        let opened = vfs.open(&file(index), OpenMode::Read).unwrap();
+        opened.read_at(0, 4096).unwrap().iter().any(|byte| *byte != 0)
+    };
+    let (mut driver, _) = Driver::open(vfs.clone(), small.clone()).unwrap();
+    let log = driver.log("orders", 0, LogConfig::default());
+    driver.append(&log, 2, 100);
+    driver.run().unwrap();
+    while driver.journal.background(0).unwrap() {}
+    assert!(is_used(0) && !is_used(1));
+    assert!(sim.file_len(&file(0)).unwrap() < small.file_bytes && sim.file_len(&file(1)).unwrap() == small.file_bytes);
+    driver.append(&log, 2, 100);
+    driver.run().unwrap();
+    assert!(is_used(1));
+    while driver.journal.background(0).unwrap() {}
+    assert_eq!(sim.file_len(&file(0)).unwrap(), small.file_bytes, "filled while another is in use");
+    driver.append(&log, 2, 100);
+    driver.run().unwrap();
+    assert!(!is_used(2), "a filled one is used to its end");
+    drop(driver);
+    let (mut driver, recovery) = Driver::open(vfs, small).unwrap();
+    assert_eq!(recovery.logs[0].end, 6);
+    let log = driver.log("orders", 0, LogConfig::default());
+    assert_eq!(base_offsets(&content(&log)), [0, 2, 4]);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! * [`partition`]: the leader of a partition: what may be appended, what is committed, who gets an answer.
 //! * [`group`]: the groups of one coordinator: members, rebalances, committed offsets.
 //! * [`fetch_session`]: what a consumer asks for again and again (KIP-227).
+//! * [`stream`]: what a client over HTTP was allowed, was sent and has acknowledged.
 //! * [`cluster`]: metadata records, the image that they build, and the commands that yield them.
 
 #![forbid(unsafe_code)]
@@ -18,5 +19,6 @@ pub mod fetch_session;
 pub mod group;
 pub mod partition;
 mod refusal;
+pub mod stream;
 
 pub use refusal::Refusal;

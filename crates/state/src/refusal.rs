@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use capek_wire::error_code::ErrorCode;
+use serde::{Deserialize, Serialize};
 
 /// A refused command. The code is part of the protocol; the message is what Kafka's tools print to their users.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Refusal {
     pub code: ErrorCode,
     /// Absent where Kafka sends the code alone.

@@ -12,8 +12,10 @@ pub mod codec;
 pub mod error_code;
 pub mod frame;
 pub mod ids;
+pub mod keyed;
 pub mod messages;
 pub mod partitioner;
+pub mod peer;
 pub mod produce_view;
 #[cfg(feature = "testing")]
 pub mod testing;

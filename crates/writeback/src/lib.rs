@@ -1,10 +1,15 @@
-//! One system call that no safe wrapper offers: asking the kernel to begin writing a file's dirty pages to the disk.
+//! System calls that no safe wrapper offers. Here: asking the kernel to begin writing a file's dirty pages to the disk. In
+//! [`code`]: giving back the pages of the program's own code.
 //!
 //! It promises nothing, so a sync must follow; but when several files are to be synced, and writing was begun in all of them
 //! first, the disk works on all of them at once, and the first sync's commit of the file system covers the others.
 
+mod code;
+
 use std::fs::File;
 use std::io;
+
+pub use code::give_back as give_back_code;
 
 /// Begins to write what is dirty in `file`, without waiting for it. Where the system has no such call nothing happens.
 #[cfg(target_os = "linux")]

@@ -3,7 +3,7 @@
 use capek_wire::messages::DescribeAclsRequest;
 
 use super::ToolError;
-use super::admin::{COMMAND_CONFIG, connect};
+use super::admin::{BOOTSTRAP, COMMAND_CONFIG, connect};
 use super::error::exception;
 use super::options::{OptionSpec, Options, flag, value};
 use crate::client::ClientError;
@@ -12,7 +12,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     flag("add", "Add ACLs."),
     value("allow-host", "String: host", "The host that is allowed."),
     value("allow-principal", "String: principal", "The principal that is allowed."),
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    BOOTSTRAP,
     flag("cluster", "The cluster itself."),
     COMMAND_CONFIG,
     flag("consumer", "What a consumer needs."),

@@ -2,7 +2,7 @@
 
 use super::super::output::say;
 use super::ToolError;
-use super::admin::{COMMAND_CONFIG, connect, topic_names};
+use super::admin::{BOOTSTRAP, COMMAND_CONFIG, connect, topic_names};
 use super::error::exception;
 use super::options::{OptionSpec, Options, flag, value};
 use super::properties::Properties;
@@ -13,7 +13,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     value("add-config-file", "String: file", "A property file with configs to set."),
     flag("all", "With --describe: also configs that have their default."),
     flag("alter", "Change the configs of an entity."),
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    BOOTSTRAP,
     value("broker", "String: broker id", "The broker's id."),
     flag("broker-defaults", "The defaults of all brokers."),
     value("broker-logger", "String: broker id", "The loggers of this broker."),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::super::decode::for_each_record;
 use super::super::output::{say, warn};
 use super::ToolError;
+use super::admin::BOOTSTRAP;
 use super::message_formatter::{MessageFormatter, Shown};
 use super::options::{OptionSpec, Options, flag, value};
 use super::properties::{Properties, milliseconds};
@@ -19,7 +20,7 @@ use crate::client::{
 };
 
 pub const OPTIONS: &[OptionSpec] = &[
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    BOOTSTRAP,
     value("command-config", "String: config file", "A property file with configs of the consumer."),
     value("command-property", "String: name=value", "A config of the consumer. May repeat."),
     value("consumer-property", "String: name=value", "Deprecated: --command-property."),

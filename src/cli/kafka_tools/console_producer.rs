@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::super::output::warn;
 use super::super::produce::{Chooser, read_lines};
 use super::ToolError;
+use super::admin::BOOTSTRAP;
 use super::error::sentence;
 use super::line_reader::LineReader;
 use super::options::{OptionSpec, Options, flag, perhaps, value};
@@ -16,7 +17,7 @@ use crate::client::{Delivery, Producer};
 
 pub const OPTIONS: &[OptionSpec] = &[
     value("batch-size", "Integer: bytes", "The size of a batch (16384)."),
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    BOOTSTRAP,
     value("command-config", "String: config file", "A property file with configs of the producer."),
     value("command-property", "String: name=value", "A config of the producer. May repeat."),
     perhaps("compression-codec", "String: codec", "none, gzip (without a codec), snappy, lz4 or zstd."),

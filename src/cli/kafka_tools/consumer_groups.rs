@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use capek_wire::ErrorCode;
 
 use super::super::output::{say, warn};
-use super::admin::{COMMAND_CONFIG, connect};
+use super::admin::{BOOTSTRAP, COMMAND_CONFIG, connect};
 use super::error::{exception, sentence};
 use super::options::{OptionSpec, Options, flag, perhaps, value};
 use super::{ToolError, group_output, group_reset};
@@ -14,7 +14,7 @@ use crate::client::{Client, ClientError, GroupDescription, OffsetQuery, Place};
 pub const OPTIONS: &[OptionSpec] = &[
     flag("all-groups", "All groups."),
     flag("all-topics", "With --reset-offsets: all topics of the group."),
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    BOOTSTRAP,
     value("by-duration", "String: duration", "With --reset-offsets: so long ago, as PnDTnHnMnS."),
     COMMAND_CONFIG,
     flag("delete", "Delete groups with their offsets."),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::super::decode::for_each_record;
 use super::super::output::say;
 use super::ToolError;
+use super::admin::BOOTSTRAP;
 use super::options::{OptionSpec, Options, flag, value};
 use super::properties::{Properties, milliseconds};
 use super::topic_filter::TopicFilter;
@@ -16,7 +17,7 @@ use crate::client::{
 };
 
 pub const OPTIONS: &[OptionSpec] = &[
-    value("bootstrap-server", "String: server to connect to", "REQUIRED: The server(s) to connect to."),
+    BOOTSTRAP,
     value("command-config", "String: config file", "A property file with configs of the consumer."),
     value("command-property", "String: name=value", "A config of the consumer. May repeat."),
     value("consumer.config", "String: config file", "Deprecated: --command-config."),

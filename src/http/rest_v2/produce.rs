@@ -1,6 +1,5 @@
 //! `POST /topics/{topic}` and `POST /topics/{topic}/partitions/{partition}`: records as JSON values or as base64.
 
-use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,19 +8,14 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::super::body::{self, RECORDS_BYTES_MAX};
+use super::super::body::{self, Size};
 use super::super::doors::Doors;
 use super::super::json;
 use super::super::problem::{RestError, record_code};
 use super::super::produce::{self, NewRecord, NotStored, ProduceOptions, Stored};
-use super::answer;
-
-/// How keys and values stand in the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Embedded {
-    Json,
-    Binary,
-}
+use super::super::query::QueryPairs;
+use super::formats::Format;
+use super::{answer, media_type};
 
 pub async fn post(
     request: HttpRequest,
@@ -49,9 +43,10 @@ async fn store(
     payload: web::Payload,
     doors: &web::Data<Doors>,
 ) -> Result<HttpResponse, RestError> {
-    let embedded = embedded(request)?;
-    let body = body::read(request, payload, RECORDS_BYTES_MAX, &doors.body_budget).await?;
-    let mut records = parse(&body.bytes, embedded)?;
+    let format = Format::of_content_type(media_type(request))?;
+    let is_async = QueryPairs::of(request)?.get("async").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let body = body::read(request, payload, Size::Records, &doors.bodies).await?;
+    let mut records = parse(&body.bytes, format)?;
     if let Some(partition) = partition {
         let refused = |refusal: capek_state::Refusal| RestError::kafka(refusal.code, None);
         let partition_count = doors.client.partition_count(topic).await.map_err(refused)?;
@@ -59,6 +54,18 @@ async fn store(
             return Err(RestError::partition_not_found());
         }
         records.iter_mut().for_each(|record| record.partition = Some(partition));
+    }
+    if is_async {
+        // Strimzi's: told to nobody, so that whether the topic is there is all that is looked at first.
+        doors.client.partition_count(topic).await.map_err(|refusal| RestError::kafka(refusal.code, None))?;
+        let (doors, topic) = (doors.clone(), topic.to_owned());
+        actix_rt::spawn(async move {
+            let _body = body;
+            if let Err(refusal) = produce::produce(&doors, &topic, records, ProduceOptions::default()).await {
+                log::info!("records of an asynchronous request were not stored in {topic}: {refusal}");
+            }
+        });
+        return Ok(HttpResponse::NoContent().finish());
     }
     let outcomes = produce::produce(doors, topic, records, ProduceOptions::default()).await;
     let outcomes = outcomes.map_err(|refusal| {
@@ -68,21 +75,6 @@ async fn store(
     let offsets: Vec<_> = outcomes.iter().map(result).collect();
     let body = json!({ "offsets": offsets, "key_schema_id": null, "value_schema_id": null });
     Ok(answer(request).body(body.to_string()))
-}
-
-/// `application/json` is JSON too: that it is not with Confluent is what its users complain of.
-fn embedded(request: &HttpRequest) -> Result<Embedded, RestError> {
-    let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    match value.split(';').next().unwrap_or("").trim() {
-        "application/vnd.kafka.json.v2+json" | "application/json" => Ok(Embedded::Json),
-        "application/vnd.kafka.binary.v2+json" | "application/vnd.kafka.v2+json" => Ok(Embedded::Binary),
-        "application/vnd.kafka.avro.v2+json"
-        | "application/vnd.kafka.jsonschema.v2+json"
-        | "application/vnd.kafka.protobuf.v2+json" => {
-            Err(RestError::new(42206, "Payload error. Schema Registry must be configured when using schemas."))
-        }
-        _ => Err(RestError::new(415, "HTTP 415 Unsupported Media Type")),
-    }
 }
 
 #[derive(Deserialize)]
@@ -110,14 +102,14 @@ struct RequestHeader {
     value: Option<String>,
 }
 
-fn parse(body: &[u8], embedded: Embedded) -> Result<Vec<NewRecord>, RestError> {
+pub(super) fn parse(body: &[u8], format: Format) -> Result<Vec<NewRecord>, RestError> {
     let body: RequestBody = serde_json::from_slice(body).map_err(|error| RestError::new(400, error.to_string()))?;
     let records = body.records.filter(|records| !records.is_empty());
     let records = records.ok_or_else(|| RestError::new(422, "records must not be empty"))?;
-    records.into_iter().enumerate().map(|(index, record)| new_record(index, record, embedded)).collect()
+    records.into_iter().enumerate().map(|(index, record)| new_record(index, record, format)).collect()
 }
 
-fn new_record(index: usize, record: RequestRecord, embedded: Embedded) -> Result<NewRecord, RestError> {
+fn new_record(index: usize, record: RequestRecord, format: Format) -> Result<NewRecord, RestError> {
     if record.timestamp.is_some_and(|timestamp| timestamp < 0) {
         return Err(RestError::new(422, format!("records[{index}].timestamp must not be negative")));
     }
@@ -127,23 +119,28 @@ fn new_record(index: usize, record: RequestRecord, embedded: Embedded) -> Result
     };
     Ok(NewRecord {
         partition: record.partition,
-        key: field(index, "key", record.key, embedded)?,
-        value: field(index, "value", record.value, embedded)?,
+        key: field(index, "key", record.key, format)?,
+        value: field(index, "value", record.value, format)?,
         headers: record.headers.into_iter().map(header).collect::<Result<_, RestError>>()?,
         timestamp_ms: record.timestamp,
     })
 }
 
 /// JSON is stored as it was written, without its white space; binary is what its base64 says.
-fn field(index: usize, name: &str, value: Option<&RawValue>, embedded: Embedded) -> Result<Option<Bytes>, RestError> {
+fn field(index: usize, name: &str, value: Option<&RawValue>, format: Format) -> Result<Option<Bytes>, RestError> {
     let Some(value) = value.map(RawValue::get).filter(|value| *value != "null") else { return Ok(None) };
-    match embedded {
-        Embedded::Json => {
+    match format {
+        Format::Json => {
             let mut compact = Vec::with_capacity(value.len());
             json::put_compact(&mut compact, value);
             Ok(Some(compact.into()))
         }
-        Embedded::Binary => {
+        Format::Text => {
+            let text: String = serde_json::from_str(value)
+                .map_err(|_| RestError::new(400, format!("records[{index}].{name} is not a string")))?;
+            Ok(Some(text.into()))
+        }
+        Format::Binary => {
             let text: String = serde_json::from_str(value)
                 .map_err(|_| RestError::new(400, format!("records[{index}].{name} is not a base64 string")))?;
             decode(index, name, &text).map(Some)
@@ -179,7 +176,7 @@ mod tests {
     #[test]
     fn json_is_stored_as_it_was_written() {
         let body = br#"{"records":[{"key":"k","value":{"z": 1.10, "a":[ 1 ]}},{"value":null,"partition":1}],"value_schema_id":null}"#;
-        let records = parse(body, Embedded::Json).unwrap();
+        let records = parse(body, Format::Json).unwrap();
         assert_eq!(records[0].key.as_deref(), Some(&b"\"k\""[..]));
         assert_eq!(records[0].value.as_deref(), Some(&br#"{"z":1.10,"a":[1]}"#[..]));
         assert_eq!((&records[1].value, records[1].partition), (&None, Some(1)));
@@ -189,7 +186,7 @@ mod tests {
     fn binary_and_headers_are_base64() {
         let body =
             br#"{"records":[{"key":"a2V5","value":"Y29uZmx1ZW50","headers":[{"key":"h","value":"dg=="},{"key":"n","value":null}],"timestamp":7}]}"#;
-        let records = parse(body, Embedded::Binary).unwrap();
+        let records = parse(body, Format::Binary).unwrap();
         assert_eq!(records[0].value.as_deref(), Some(&b"confluent"[..]));
         let headers = [(Bytes::from("h"), Some(Bytes::from("v"))), (Bytes::from("n"), None)];
         assert_eq!((&records[0].headers[..], records[0].timestamp_ms), (&headers[..], Some(7)));
@@ -197,17 +194,17 @@ mod tests {
 
     #[test]
     fn bad_bodies_have_their_codes() {
-        let check = |body: &str, embedded, error_code: u32, part: &str| {
-            let error = parse(body.as_bytes(), embedded).unwrap_err();
+        let check = |body: &str, format, error_code: u32, part: &str| {
+            let error = parse(body.as_bytes(), format).unwrap_err();
             assert_eq!(error.error_code, error_code, "{body}");
             assert!(error.message.contains(part), "{}", error.message);
         };
-        check(r#"{"records":[{"value":}]}"#, Embedded::Json, 400, "line 1 column 22");
-        check(r#"{"records":[]}"#, Embedded::Json, 422, "empty");
-        check("{}", Embedded::Json, 422, "empty");
-        check(r#"{"records":[{"value":"?"}]}"#, Embedded::Binary, 400, "records[0].value is not a base64 string");
-        check(r#"{"records":[{"value":1}]}"#, Embedded::Binary, 400, "records[0].value");
-        check(r#"[1]"#, Embedded::Json, 400, "");
+        check(r#"{"records":[{"value":}]}"#, Format::Json, 400, "line 1 column 22");
+        check(r#"{"records":[]}"#, Format::Json, 422, "empty");
+        check("{}", Format::Json, 422, "empty");
+        check(r#"{"records":[{"value":"?"}]}"#, Format::Binary, 400, "records[0].value is not a base64 string");
+        check(r#"{"records":[{"value":1}]}"#, Format::Binary, 400, "records[0].value");
+        check(r#"[1]"#, Format::Json, 400, "");
     }
 
     #[test]

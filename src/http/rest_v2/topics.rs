@@ -9,8 +9,9 @@ use capek_wire::error_code::ErrorCode;
 use serde_json::{Value, json};
 
 use super::super::doors::Doors;
+use super::super::offsets::Ends;
 use super::super::problem::RestError;
-use super::answer;
+use super::{answer, caller};
 
 pub async fn list(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
     let image = doors.client.image();
@@ -62,11 +63,12 @@ pub async fn offsets(
     let (name, index) = path.into_inner();
     let image = doors.client.image();
     find(&image, &name)?.partition(index).ok_or_else(RestError::partition_not_found)?;
-    let shared = doors.client.partition(&name, index).map_err(|code| match code {
-        ErrorCode::UnknownTopicOrPartition => RestError::partition_not_found(),
-        code => RestError::kafka(code, None),
-    })?;
-    let body = json!({ "beginning_offset": shared.log_start(), "end_offset": shared.high_watermark() });
+    let Ends { start, end } =
+        doors.ends(&caller(&request), &name, index).await.map_err(|refused| match refused.code {
+            ErrorCode::UnknownTopicOrPartition => RestError::partition_not_found(),
+            code => RestError::kafka(code, Some(refused.message)),
+        })?;
+    let body = json!({ "beginning_offset": start, "end_offset": end });
     Ok(answer(&request).body(body.to_string()))
 }
 

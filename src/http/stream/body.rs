@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, MessageBody};
 use bytes::{BufMut, Bytes, BytesMut};
-use capek_actors::stream_session::{CONTROL_FRAMES_MAX, DATA_FRAMES_MAX, Goodbye, Outgoing};
+use capek_actors::stream_events::{CONTROL_FRAMES_MAX, DATA_FRAMES_MAX, GOODBYE_FRAMES, Goodbye, Outgoing};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::super::doors::InFlight;
@@ -39,7 +39,7 @@ pub struct StreamSenders {
 impl StreamBody {
     pub fn new(framing: Framing, in_flight: InFlight) -> (StreamBody, StreamSenders) {
         let (control_sender, control) = channel(CONTROL_FRAMES_MAX);
-        let (data_sender, data) = channel(DATA_FRAMES_MAX);
+        let (data_sender, data) = channel(DATA_FRAMES_MAX + GOODBYE_FRAMES);
         let body = StreamBody { control, data, framing, payload: None, is_closed: false, _in_flight: in_flight };
         (body, StreamSenders { control: control_sender, data: data_sender })
     }
@@ -47,24 +47,24 @@ impl StreamBody {
     /// The next bytes for the socket; None for what this framing has no form for.
     fn encode(&mut self, outgoing: Outgoing) -> Option<Bytes> {
         match (self.framing, outgoing) {
-            (Framing::Plain, Outgoing::Frame(frame)) => Some(frame),
-            (Framing::Plain, Outgoing::Ping | Outgoing::Pong(_)) => None,
+            (Framing::Plain, Outgoing::Text(frame) | Outgoing::Binary(frame)) => Some(frame),
+            (Framing::Plain, Outgoing::Ping(_) | Outgoing::Pong(_)) => None,
             (_, Outgoing::Close(goodbye)) => {
                 self.is_closed = true;
                 (self.framing == Framing::WebSocket).then(|| close_frame(&goodbye))
             }
-            (Framing::WebSocket, Outgoing::Frame(frame)) => {
-                let header = header(TEXT, frame.len());
-                self.payload = Some(frame);
-                Some(header)
-            }
-            (Framing::WebSocket, Outgoing::Ping) => Some(header(PING, 0)),
-            (Framing::WebSocket, Outgoing::Pong(payload)) => {
-                let header = header(PONG, payload.len());
-                self.payload = Some(payload);
-                Some(header)
-            }
+            (Framing::WebSocket, Outgoing::Text(frame)) => Some(self.with_header(TEXT, frame)),
+            (Framing::WebSocket, Outgoing::Binary(frame)) => Some(self.with_header(BINARY, frame)),
+            (Framing::WebSocket, Outgoing::Ping(payload)) => Some(self.with_header(PING, payload)),
+            (Framing::WebSocket, Outgoing::Pong(payload)) => Some(self.with_header(PONG, payload)),
         }
+    }
+
+    /// The header goes out first.
+    fn with_header(&mut self, opcode: u8, payload: Bytes) -> Bytes {
+        let header = header(opcode, payload.len());
+        self.payload = Some(payload);
+        header
     }
 }
 
@@ -102,6 +102,7 @@ const FAILED: Goodbye = Goodbye { code: 1011, reason: "the session failed", reco
 
 const FINAL: u8 = 0x80;
 const TEXT: u8 = 1;
+const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
@@ -141,14 +142,14 @@ mod tests {
     }
 
     fn frame(text: &'static str) -> Outgoing {
-        Outgoing::Frame(Bytes::from_static(text.as_bytes()))
+        Outgoing::Text(Bytes::from_static(text.as_bytes()))
     }
 
     #[actix_rt::test]
     async fn control_goes_before_data_and_the_end_is_told() {
         let (mut body, senders) = StreamBody::new(Framing::WebSocket, InFlight::default());
         senders.data.try_send(frame("data")).unwrap();
-        senders.control.try_send(Outgoing::Ping).unwrap();
+        senders.control.try_send(Outgoing::Ping(Bytes::new())).unwrap();
         assert_eq!(next(&mut body).await.unwrap(), [0x89, 0][..]);
         assert_eq!(next(&mut body).await.unwrap(), [0x81, 4][..]);
         assert_eq!(next(&mut body).await.unwrap(), "data");
@@ -162,7 +163,7 @@ mod tests {
     #[actix_rt::test]
     async fn plain_frames_have_nothing_around_them() {
         let (mut body, senders) = StreamBody::new(Framing::Plain, InFlight::default());
-        senders.control.try_send(Outgoing::Ping).unwrap();
+        senders.control.try_send(Outgoing::Ping(Bytes::new())).unwrap();
         senders.data.try_send(frame("line")).unwrap();
         assert_eq!(next(&mut body).await.unwrap(), "line");
         senders.control.try_send(Outgoing::Close(FAILED)).unwrap();
@@ -172,6 +173,7 @@ mod tests {
     #[test]
     fn frames_have_the_shortest_length_there_is() {
         assert_eq!(&header(TEXT, 5)[..], [0x81, 5]);
+        assert_eq!(&header(BINARY, 5)[..], [0x82, 5]);
         assert_eq!(&header(TEXT, 126)[..], [0x81, 126, 0, 126]);
         assert_eq!(&header(TEXT, 65_536)[..], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         let goodbye = Goodbye { code: 1012, reason: "bye", reconnect_after_ms: None };

@@ -1,50 +1,34 @@
 //! Where a stream begins: `from=earliest|latest|-100|+50|offset:123|ts:MS|ts:RFC3339|-1h`.
 
+use capek_actors::stream_places::StartAt;
 use jiff::Timestamp;
 
-/// The place in each partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
-    Earliest,
-    /// Only what comes after now.
-    Latest,
-    /// This many before the end.
-    BeforeLatest(i64),
-    /// This many after the first that there is.
-    AfterEarliest(i64),
-    Offset(i64),
-    /// The first record at or after this time, in milliseconds since 1970.
-    Time(i64),
-}
-
-impl From {
-    /// `now_ms` is what `-1h` counts from.
-    pub fn parse(text: &str, now_ms: i64) -> Result<From, String> {
-        // `+` in a query stands for a space.
-        let text = text.trim_end();
-        if let Some(count) = text.strip_prefix(['+', ' ']) {
-            return number(text, count).map(From::AfterEarliest);
-        }
-        if let Some(back) = text.strip_prefix('-') {
-            return match back.strip_suffix(|last: char| last.is_ascii_alphabetic()) {
-                Some(_) => Ok(From::Time((now_ms - duration_ms(text, back)?).max(0))),
-                None => number(text, back).map(From::BeforeLatest),
-            };
-        }
-        if let Some(offset) = text.strip_prefix("offset:") {
-            return number(text, offset).map(From::Offset);
-        }
-        if let Some(time) = text.strip_prefix("ts:") {
-            return time_ms(text, time).map(From::Time);
-        }
-        match text {
-            "earliest" | "beginning" => Ok(From::Earliest),
-            "latest" | "end" => Ok(From::Latest),
-            "committed" => Err("from=committed needs a group, and groups are not built yet".to_owned()),
-            _ => Err(format!(
-                "from={text} is not earliest, latest, -COUNT, +COUNT, offset:N, ts:MILLISECONDS, ts:RFC3339 or -DURATION (as -1h)"
-            )),
-        }
+/// `now_ms` is what `-1h` counts from.
+pub fn parse(text: &str, now_ms: i64) -> Result<StartAt, String> {
+    // `+` in a query stands for a space.
+    let text = text.trim_end();
+    if let Some(count) = text.strip_prefix(['+', ' ']) {
+        return number(text, count).map(StartAt::AfterEarliest);
+    }
+    if let Some(back) = text.strip_prefix('-') {
+        return match back.strip_suffix(|last: char| last.is_ascii_alphabetic()) {
+            Some(_) => Ok(StartAt::Time((now_ms - duration_ms(text, back)?).max(0))),
+            None => number(text, back).map(StartAt::BeforeLatest),
+        };
+    }
+    if let Some(offset) = text.strip_prefix("offset:") {
+        return number(text, offset).map(StartAt::Offset);
+    }
+    if let Some(time) = text.strip_prefix("ts:") {
+        return time_ms(text, time).map(StartAt::Time);
+    }
+    match text {
+        "earliest" | "beginning" => Ok(StartAt::Earliest),
+        "latest" | "end" => Ok(StartAt::Latest),
+        "committed" => Err("from=committed is for the member of a group".to_owned()),
+        _ => Err(format!(
+            "from={text} is not earliest, latest, -COUNT, +COUNT, offset:N, ts:MILLISECONDS, ts:RFC3339 or -DURATION (as -1h)"
+        )),
     }
 }
 
@@ -80,26 +64,26 @@ mod tests {
     #[test]
     fn every_form_is_understood() {
         let now_ms = 10_000_000;
-        let check = |text: &str, expected| assert_eq!(From::parse(text, now_ms), Ok(expected), "{text}");
-        check("earliest", From::Earliest);
-        check("latest", From::Latest);
-        check("-100", From::BeforeLatest(100));
-        check("+50", From::AfterEarliest(50));
-        check(" 50", From::AfterEarliest(50));
-        check("offset:123", From::Offset(123));
-        check("ts:1700000000000", From::Time(1_700_000_000_000));
-        check("ts:1970-01-01T00:00:01Z", From::Time(1000));
-        check("ts:1970-01-01T01:00:01+01:00", From::Time(1000));
-        check("-1h", From::Time(6_400_000));
-        check("-30s", From::Time(9_970_000));
-        check("-1d", From::Time(0));
+        let check = |text: &str, expected| assert_eq!(parse(text, now_ms), Ok(expected), "{text}");
+        check("earliest", StartAt::Earliest);
+        check("latest", StartAt::Latest);
+        check("-100", StartAt::BeforeLatest(100));
+        check("+50", StartAt::AfterEarliest(50));
+        check(" 50", StartAt::AfterEarliest(50));
+        check("offset:123", StartAt::Offset(123));
+        check("ts:1700000000000", StartAt::Time(1_700_000_000_000));
+        check("ts:1970-01-01T00:00:01Z", StartAt::Time(1000));
+        check("ts:1970-01-01T01:00:01+01:00", StartAt::Time(1000));
+        check("-1h", StartAt::Time(6_400_000));
+        check("-30s", StartAt::Time(9_970_000));
+        check("-1d", StartAt::Time(0));
     }
 
     #[test]
     fn anything_else_is_refused_with_what_it_should_be() {
         let bad = ["", "now", "-", "+", "--1", "-+1", "offset:", "offset:-1", "ts:", "ts:yesterday", "-1y", "-h"];
         for text in bad.into_iter().chain(["committed", "-99999999999999999999", "-9223372036854775807d"]) {
-            assert!(From::parse(text, 0).is_err(), "{text}");
+            assert!(parse(text, 0).is_err(), "{text}");
         }
     }
 }

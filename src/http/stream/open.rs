@@ -1,126 +1,186 @@
-//! The opening of a stream, whatever carries it: the topic, the partitions, and where each begins.
+//! The opening of a stream, whatever carries it: the topics, the partitions, and where each begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 use capek_actors::http::{StartStream, StreamRefusal};
-use capek_actors::shared::PartitionShared;
-use capek_actors::stream_session::{Credit, Encoder, StreamSession, StreamStart};
-use capek_wire::error_code::ErrorCode;
+use capek_actors::local_requests::Caller;
+use capek_actors::stream_cursors::Cursor;
+use capek_actors::stream_events::{Encoder, StreamEvent, StreamPlace};
+use capek_actors::stream_group::{self, GroupStart};
+use capek_actors::stream_places::{self, Source, StartAt};
+use capek_actors::stream_session::{StreamSession, StreamStart};
+use capek_actors::stream_subscription::SubscriptionStart;
+use capek_state::stream::Credit;
 use capek_wire::ids::{Offset, PartitionIndex, TopicId};
 
 use super::super::doors::Doors;
 use super::super::problem::Problem;
 use super::super::query::QueryPairs;
-use super::super::v1::check_topic_name;
+use super::super::v1::no_such_topic;
 use super::body::StreamSenders;
-use super::from::From;
-use super::last_event_id::Places;
-use super::values::Formats;
-
-/// What a client wants to read.
-pub struct Wanted {
-    pub topic: String,
-    pub from: From,
-    /// None: all, and those that are added later.
-    pub partitions: Option<Vec<PartitionIndex>>,
-    /// Where a client goes on that was here before; a partition that it has not seen begins at its first record.
-    pub resumed: Option<Places>,
-    pub formats: Formats,
-    pub heartbeat: Duration,
-    pub frame_bytes: u64,
-}
-
-/// The partitions and where each begins.
-pub struct Opened {
-    pub topic: Arc<str>,
-    pub topic_id: TopicId,
-    pub positions: Vec<(Arc<PartitionShared>, Offset)>,
-    follows_growth: bool,
-}
+use super::options::{MemberWish, Wanted};
 
 const HEARTBEAT_MS_MIN: u64 = 1_000;
 const HEARTBEAT_MS_MAX: u64 = 300_000;
-const FRAME_BYTES_DEFAULT: u64 = 64 << 10;
-const FRAME_BYTES_MAX: u64 = 1 << 20;
+/// How many partitions one subscription may read.
+const PARTITIONS_MAX: usize = 10_000;
 
-/// Asked for and silently not done would be worse than refused.
-const NOT_BUILT_YET: [&str; 6] = ["group", "to", "filter", "resume", "ack", "conflate"];
+/// How often a stream says that it lives.
+pub fn heartbeat(query: &QueryPairs, default: Duration) -> Result<Duration, Problem> {
+    let heartbeat_ms: Option<u64> = query.number("heartbeat_ms")?;
+    Ok(heartbeat_ms.map_or(default, |ms| Duration::from_millis(ms.clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX))))
+}
+
+/// The partitions and where each begins; or the member, which hears of that from its group.
+#[derive(Default)]
+pub struct Opened {
+    pub cursors: Vec<Cursor<Source>>,
+    gaps: Vec<StreamEvent>,
+    grows: Vec<(Arc<str>, TopicId)>,
+    pub group: Option<GroupStart>,
+}
 
 impl Wanted {
-    pub fn of(topic: &str, query: &QueryPairs, heartbeat_default: Duration) -> Result<Wanted, Problem> {
-        check_topic_name(topic)?;
-        if let Some(name) = query.names().find(|name| NOT_BUILT_YET.contains(name)) {
-            return Err(Problem::bad_request(format!("{name} is not built yet")));
+    /// Finds the places. A stream does not create its topics.
+    pub async fn open(&self, doors: &Doors, caller: &Caller) -> Result<Opened, Problem> {
+        if let Some(member) = &self.member {
+            return Ok(Opened { group: Some(self.group(member)?), ..Default::default() });
         }
-        let from = query.get("from").unwrap_or("latest");
-        let heartbeat_ms: Option<u64> = query.number("heartbeat_ms")?;
-        let heartbeat = heartbeat_ms.map(|ms| Duration::from_millis(ms.clamp(HEARTBEAT_MS_MIN, HEARTBEAT_MS_MAX)));
-        let frame_bytes = query.number("batch_bytes")?.unwrap_or(FRAME_BYTES_DEFAULT);
-        Ok(Wanted {
-            topic: topic.to_owned(),
-            from: From::parse(from, now_ms()).map_err(Problem::bad_request)?,
-            partitions: query.get("partitions").map(partitions).transpose()?,
-            resumed: None,
-            formats: Formats::of(query).map_err(Problem::bad_request)?,
-            heartbeat: heartbeat.unwrap_or(heartbeat_default),
-            frame_bytes: frame_bytes.clamp(1, FRAME_BYTES_MAX),
-        })
+        let mut opened = Opened::default();
+        for topic in &self.topics {
+            self.open_topic(doors, caller, topic, &mut opened).await?;
+        }
+        if self.end.is_some() {
+            // What is added later lies behind the end.
+            opened.grows.clear();
+        }
+        Ok(opened)
     }
 
-    /// Finds the places. A stream does not create its topic.
-    pub async fn open(&self, doors: &Doors) -> Result<Opened, Problem> {
+    async fn open_topic(
+        &self,
+        doors: &Doors,
+        caller: &Caller,
+        topic: &str,
+        opened: &mut Opened,
+    ) -> Result<(), Problem> {
         let image = doors.client.image();
-        let topic = image.topic_by_name(&self.topic);
-        let topic =
-            topic.ok_or_else(|| Problem::kafka(ErrorCode::UnknownTopicOrPartition, Some("Topic not found.".into())))?;
+        let topic = image.topic_by_name(topic).ok_or_else(no_such_topic)?;
         let all = 0..topic.partitions.len() as PartitionIndex;
         let wanted = self.partitions.clone().unwrap_or_else(|| all.clone().collect());
         if let Some(missing) = wanted.iter().find(|partition| !all.contains(partition)) {
-            let detail = format!("topic {} has no partition {missing}: it has {}", self.topic, all.end);
-            return Err(Problem::kafka(ErrorCode::UnknownTopicOrPartition, Some(detail)));
+            let detail = format!("topic {} has no partition {missing}: it has {}", topic.name, all.end);
+            return Err(Problem::kafka(capek_wire::error_code::ErrorCode::UnknownTopicOrPartition, Some(detail)));
         }
-        let mut positions = Vec::with_capacity(wanted.len());
+        if opened.cursors.len() + wanted.len() > PARTITIONS_MAX {
+            return Err(Problem::bad_request(format!("a subscription reads {PARTITIONS_MAX} partitions at most")));
+        }
         for partition in wanted {
-            let shared = doors.client.partition(&self.topic, partition)?;
-            let from = match &self.resumed {
-                Some(places) => places.get(&partition).copied().unwrap_or(From::Earliest),
-                None => self.from,
-            };
-            let offset = resolve(doors, &shared, from).await?;
-            positions.push((shared, offset));
+            let place = StreamPlace { topic: topic.name.clone(), partition };
+            let mut cursor = self.begin(doors, caller, place, topic.id, &mut opened.gaps).await?;
+            if let Some(end) = self.end {
+                let found = stream_places::offset_of(&doors.client, caller, &cursor.place, &cursor.source, end).await;
+                cursor.end = Some(found?);
+            }
+            opened.cursors.push(cursor);
         }
-        let follows_growth = self.partitions.is_none();
-        Ok(Opened { topic: topic.name.clone(), topic_id: topic.id, positions, follows_growth })
+        if self.partitions.is_none() {
+            opened.grows.push((topic.name.clone(), topic.id));
+        }
+        Ok(())
+    }
+
+    async fn begin(
+        &self,
+        doors: &Doors,
+        caller: &Caller,
+        place: StreamPlace,
+        topic_id: TopicId,
+        gaps: &mut Vec<StreamEvent>,
+    ) -> Result<Cursor<Source>, Problem> {
+        if let Some(position) = self.resumed.positions.get(&place) {
+            let (cursor, gap) = stream_places::resume(&doors.client, caller, topic_id, position).await?;
+            gaps.extend(gap);
+            return Ok(cursor);
+        }
+        let start = match self.resumed.places.get(&place) {
+            Some(start) => *start,
+            // The client had this topic and not this partition: it was added since.
+            None if self.resumed.knows_topic(&place.topic) => StartAt::Earliest,
+            None => self.start,
+        };
+        Ok(stream_places::begin(&doors.client, caller, place, topic_id, start).await?)
+    }
+
+    fn group(&self, member: &MemberWish) -> Result<GroupStart, Problem> {
+        let mut arrived: BTreeMap<StreamPlace, Offset> = BTreeMap::new();
+        arrived.extend(self.resumed.positions.values().map(|position| (position.place.clone(), position.next)));
+        for (place, start) in &self.resumed.places {
+            let StartAt::Offset(offset) = start else {
+                return Err(Problem::bad_request("a group goes on from offsets, not from times"));
+            };
+            arrived.insert(place.clone(), *offset);
+        }
+        Ok(GroupStart {
+            group: member.group.clone(),
+            member_id: stream_group::new_id(),
+            topics: self.topics.clone(),
+            instance_id: member.instance_id.clone(),
+            strategy: member.strategy.clone(),
+            acknowledges: member.acknowledges,
+            unacknowledged_max: member.unacknowledged_max,
+            stalls_at_most: member.stalls_at_most,
+            start: self.start,
+            arrived,
+        })
     }
 }
 
 impl Opened {
-    /// Starts the session on this worker.
-    pub async fn start(
-        self,
-        doors: &Doors,
-        wanted: &Wanted,
-        credit: Credit,
-        senders: StreamSenders,
-        encoder: Encoder,
-    ) -> Result<Addr<StreamSession>, Problem> {
+    pub fn subscription(self, id: u64, wanted: &Wanted, credit: Credit, encoder: Encoder) -> SubscriptionStart {
+        SubscriptionStart {
+            id,
+            cursors: self.cursors,
+            gaps: self.gaps,
+            grows: self.grows,
+            credit,
+            frame: wanted.frame,
+            filter: wanted.filter(),
+            tells_positions: wanted.tells_positions,
+            group: self.group,
+            encoder,
+        }
+    }
+}
+
+/// A session on this worker.
+pub struct NewSession {
+    pub caller: Caller,
+    pub subscription: Option<SubscriptionStart>,
+    pub ends_with_subscription: bool,
+    pub heartbeat: Duration,
+    pub encoder: Encoder,
+    /// Its acknowledgements may come from elsewhere.
+    pub group: Option<String>,
+}
+
+impl NewSession {
+    pub async fn start(self, doors: &Doors, senders: StreamSenders) -> Result<Addr<StreamSession>, Problem> {
         let start = StreamStart {
             client: doors.client.clone(),
-            topic: self.topic,
-            topic_id: self.topic_id,
-            positions: self.positions,
-            follows_growth: self.follows_growth,
-            credit,
-            frame_bytes: wanted.frame_bytes,
-            heartbeat: wanted.heartbeat,
+            caller: self.caller,
+            subscriptions: self.subscription.into_iter().collect(),
+            ends_with_subscription: self.ends_with_subscription,
+            heartbeat: self.heartbeat,
+            encoder: self.encoder,
             data: senders.data,
             control: senders.control,
-            encoder,
         };
-        let message = StartStream { arbiter: actix_rt::Arbiter::current(), start: Box::new(start) };
-        match doors.sessions.send(message).await {
+        let arbiter = actix_rt::Arbiter::current();
+        match doors.sessions.send(StartStream { arbiter, group: self.group, start: Box::new(start) }).await {
             Ok(Ok(session)) => Ok(session),
             Ok(Err(StreamRefusal::TooMany)) => Err(Problem::too_many("there are too many streams")),
             Ok(Err(StreamRefusal::Stopping)) | Err(_) => Err(Problem::unavailable("the broker stops")),
@@ -128,47 +188,7 @@ impl Opened {
     }
 }
 
-/// `0,3`: each once.
-fn partitions(text: &str) -> Result<Vec<PartitionIndex>, Problem> {
-    let mut partitions = Vec::new();
-    for item in text.split(',') {
-        let partition = item.trim().parse().ok().filter(|partition| *partition >= 0);
-        let refused = || Problem::bad_request(format!("partitions={text}: '{item}' is no partition"));
-        let partition = partition.ok_or_else(refused)?;
-        if !partitions.contains(&partition) {
-            partitions.push(partition);
-        }
-    }
-    Ok(partitions)
-}
-
-/// An offset that is not in the log is left as it is: the session tells of the gap.
-async fn resolve(doors: &Doors, shared: &Arc<PartitionShared>, from: From) -> Result<Offset, Problem> {
-    let (log_start, end) = (shared.log_start(), shared.high_watermark());
-    Ok(match from {
-        From::Earliest => log_start,
-        From::Latest => end,
-        From::BeforeLatest(count) => end.saturating_sub(count).max(log_start),
-        From::AfterEarliest(count) => log_start.saturating_add(count).min(end),
-        From::Offset(offset) => offset,
-        From::Time(time_ms) => doors.client.offset_for_timestamp(shared, time_ms).await?.unwrap_or(end),
-    })
-}
-
 pub fn now_ms() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_are_a_list() {
-        assert_eq!(partitions("0, 3,0").unwrap(), [0, 3]);
-        for bad in ["", "a", "-1", "1,,2"] {
-            assert!(partitions(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -44,8 +44,12 @@ impl Format {
 impl Formats {
     /// `format` and `key_format`. A key is a name: unless asked for, one like `42` does not become a number.
     pub fn of(query: &QueryPairs) -> Result<Formats, String> {
-        let value = query.get("format").map_or(Ok(Format::Auto), |text| Format::parse("format", text))?;
-        let key = match query.get("key_format") {
+        Formats::named(query.get("format"), query.get("key_format"))
+    }
+
+    pub fn named(format: Option<&str>, key_format: Option<&str>) -> Result<Formats, String> {
+        let value = format.map_or(Ok(Format::Auto), |text| Format::parse("format", text))?;
+        let key = match key_format {
             Some(text) => Format::parse("key_format", text)?,
             None if matches!(value, Format::Auto | Format::Json) => Format::String,
             None => value,

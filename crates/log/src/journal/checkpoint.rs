@@ -128,7 +128,7 @@ impl CheckpointJob {
 impl Journal {
     /// Room for a round in the current file or in the next; `false` when no file is free and the disk is full.
     pub(super) fn make_room(&mut self, bytes: u64) -> io::Result<bool> {
-        if self.ring.has_room(bytes) {
+        if self.ring.has_room(bytes) && !self.ring.is_next_better(self.durable_sequence) {
             return Ok(true);
         }
         if !self.ring.is_next_free(self.durable_sequence) {

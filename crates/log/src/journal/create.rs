@@ -13,6 +13,8 @@ use crate::text::partition_metadata_text;
 use crate::vfs::{VfsFile, write_file};
 
 pub(super) const PARTITION_METADATA: &str = "partition.metadata";
+/// What the name of a directory that was set aside ends with.
+const STRAY: &str = "stray";
 
 /// A directory that was just made and is not synced yet.
 struct Made {
@@ -37,8 +39,8 @@ impl Journal {
         results
     }
 
-    /// Renames the directory of a log that nobody wants (or that is damaged) aside, durably. What was known of it is
-    /// forgotten, and replay will not look for it.
+    /// Renames the directory of a log that nobody wants (or that is damaged) aside, durably; it is removed later. What was
+    /// known of it is forgotten, and once the journal has taken that (a round of its own), the log can be made again.
     pub fn set_aside(&mut self, id: &LogId) -> Result<(), LogError> {
         self.wait_for_checkpoint()?;
         let Some(known) = self.known.remove(&id.key()) else { return Ok(()) };
@@ -51,7 +53,7 @@ impl Journal {
         let name = known.id.directory_name();
         self.names.remove(&name);
         self.forget_pending.push(id.key());
-        self.rename_aside(&name, "stray")?;
+        self.rename_aside(&name, STRAY)?;
         self.vfs.sync_directory(&self.options.path)?;
         Ok(())
     }
@@ -77,6 +79,7 @@ impl Journal {
             log_start: known.log_start,
             end_offset: known.end,
             cleaned_end: known.cleaned_end,
+            high_watermark: known.high_watermark,
         };
         let log = Arc::new(Log::new(self.vfs.clone(), self.files.clone(), start));
         known.log = Some(log.clone());
@@ -86,6 +89,10 @@ impl Journal {
     fn make(&mut self, at: usize, spec: &LogSpec, made: &mut Vec<Made>) -> Result<Arc<Log>, LogError> {
         let key = spec.id.key();
         let name = spec.id.directory_name();
+        if self.forget_pending.contains(&key) {
+            // Replay would take the new log for the one that was set aside.
+            return Err(LogError::NoSpace);
+        }
         self.clear_name(&name, key)?;
         let directory = self.options.path.join(&name);
         self.vfs.create_directory(&directory)?;
@@ -107,6 +114,7 @@ impl Journal {
             log_start: 0,
             end_offset: 0,
             cleaned_end: 0,
+            high_watermark: 0,
         };
         let log = Arc::new(Log::new_empty(self.vfs.clone(), self.files.clone(), start));
         if let Some(writer) = log.writer().as_mut() {
@@ -114,8 +122,16 @@ impl Journal {
             writer.cut_sequence = self.deleted.get(&key).copied().unwrap_or(0);
         }
         let (id, sequence) = (spec.id.clone(), self.sequence);
-        let log_known =
-            Known { id, log_start: 0, end: 0, cleaned_end: 0, sequence, damaged: None, log: Some(log.clone()) };
+        let log_known = Known {
+            id,
+            log_start: 0,
+            end: 0,
+            cleaned_end: 0,
+            high_watermark: 0,
+            sequence,
+            damaged: None,
+            log: Some(log.clone()),
+        };
         self.known.insert(key, log_known);
         Ok(log)
     }
@@ -124,7 +140,7 @@ impl Journal {
     fn clear_name(&mut self, name: &str, key: LogKey) -> Result<(), LogError> {
         match self.names.get(name).copied() {
             None => Ok(()),
-            Some(None) => Ok(self.rename_aside(name, "stray").map(|_| ())?),
+            Some(None) => Ok(self.rename_aside(name, STRAY).map(|_| ())?),
             Some(Some(other)) => {
                 if self.known.get(&other).is_some_and(|known| known.log.is_some()) {
                     let problem = format!("the directory {name} is in use by topic id {}", other.topic_id);
@@ -133,7 +149,7 @@ impl Journal {
                 ::log::warn!("{name} belongs to topic id {}, not {}: renamed aside", other.topic_id, key.topic_id);
                 self.known.remove(&other);
                 self.forget_pending.push(other);
-                Ok(self.rename_aside(name, "stray").map(|_| ())?)
+                Ok(self.rename_aside(name, STRAY).map(|_| ())?)
             }
         }
     }
@@ -144,6 +160,9 @@ impl Journal {
         let from = self.options.path.join(name);
         let to = self.options.path.join(format!("{name}.{unique}-{suffix}"));
         self.names.remove(name);
+        if suffix == STRAY {
+            self.strays.push(to.clone());
+        }
         match self.vfs.rename(&from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(to),
             other => other.map(|()| to),

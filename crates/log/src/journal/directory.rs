@@ -9,6 +9,7 @@ use capek_wire::Uuid;
 
 use super::create::PARTITION_METADATA;
 use super::format::Salt;
+use super::high_watermarks::{self, note_high_watermarks};
 use super::points::{Points, PointsError, PointsWriter};
 use super::recovery::{self, Recovered};
 use super::ring::Ring;
@@ -35,6 +36,8 @@ pub(super) struct Names {
     pub ids: BTreeMap<LogKey, LogId>,
     /// Directories on their way out.
     pub leftovers: Vec<PathBuf>,
+    /// Directories that an earlier life set aside.
+    pub strays: Vec<PathBuf>,
 }
 
 pub(super) fn open(vfs: Arc<dyn Vfs>, options: JournalOptions) -> Result<(Journal, Recovery), OpenError> {
@@ -58,6 +61,7 @@ pub(super) fn open(vfs: Arc<dyn Vfs>, options: JournalOptions) -> Result<(Journa
     let ring = start_writing(&*vfs, &options, &mut points, &recovered).map_err(&at)?;
     let (recovery, mut known) = describe(recovered, points.sequence);
     note_cleaned_ends(&mut known, &read_cleaner_checkpoint(&*vfs, &path).map_err(&at)?);
+    note_high_watermarks(&mut known, &*vfs, &path).map_err(&at)?;
     let journal = Journal {
         points_writer: PointsWriter::new(journal_path),
         vfs,
@@ -79,7 +83,9 @@ pub(super) fn open(vfs: Arc<dyn Vfs>, options: JournalOptions) -> Result<(Journa
         pending: VecDeque::new(),
         helper: Default::default(),
         removals: names.leftovers.into_iter().map(leftover).collect::<VecDeque<_>>(),
+        strays: names.strays,
         cleaner_checkpoint_changed: false,
+        high_watermarks_due_ms: 0,
         failed: None,
         options,
         _lock: lock,
@@ -142,6 +148,9 @@ fn read_names(vfs: &dyn Vfs, path: &Path) -> io::Result<Names> {
     for entry in vfs.read_directory(path)?.into_iter().filter(|entry| entry.is_directory) {
         if entry.name.ends_with("-delete") {
             names.leftovers.push(path.join(&entry.name));
+        }
+        if entry.name.ends_with("-stray") {
+            names.strays.push(path.join(&entry.name));
         }
         let Some((topic, partition)) = parse_directory_name(&entry.name) else { continue };
         let metadata = read_file_if_there(vfs, &path.join(&entry.name).join(PARTITION_METADATA))?;
@@ -212,6 +221,7 @@ fn describe(recovered: Recovered, sequence: u64) -> (Recovery, BTreeMap<LogKey, 
             log_start: point.log_start,
             end: point.end,
             cleaned_end: 0,
+            high_watermark: point.log_start,
             sequence: point.sequence,
             damaged: log.damaged,
             log: None,
@@ -255,11 +265,11 @@ impl Journal {
             None => (known.log_start, known.end),
         };
         let logs: Vec<_> = self.known.values().map(|known| (&known.id, point(known))).collect();
-        let ends = || logs.iter().map(|(id, (_, end))| (&*id.topic, id.partition, *end));
+        let ends = logs.iter().map(|(id, (_, end))| (&*id.topic, id.partition, *end));
         let starts = logs.iter().map(|(id, (start, _))| (&*id.topic, id.partition, *start));
         for (name, text) in [
-            ("recovery-point-offset-checkpoint", offset_checkpoint_text(ends())),
-            ("replication-offset-checkpoint", offset_checkpoint_text(ends())),
+            ("recovery-point-offset-checkpoint", offset_checkpoint_text(ends)),
+            (high_watermarks::FILE_NAME, self.high_watermarks_text()),
             ("log-start-offset-checkpoint", offset_checkpoint_text(starts)),
         ] {
             write_file(&*self.vfs, &self.options.path.join(name), text.as_bytes())?;

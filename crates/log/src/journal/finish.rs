@@ -28,14 +28,8 @@ impl Journal {
     }
 
     fn sync_round(&mut self) -> io::Result<()> {
-        let bypassed = || self.round.parts.iter().filter(|part| part.mode == Mode::Bypass && !part.is_failed);
-        // Begun in all of them first, the disk works on all of them at once, and one commit of the file system serves all.
-        if bypassed().nth(1).is_some() {
-            for part in bypassed() {
-                start_writeback(&part.log, &self.files)?;
-            }
-        }
-        for part in bypassed() {
+        let bypassed = self.round.parts.iter().filter(|part| part.mode == Mode::Bypass && !part.is_failed);
+        for part in bypassed {
             sync_log(&part.log, &self.vfs, &self.files, self.round_number)?;
         }
         if self.round.is_journaled {
@@ -170,6 +164,9 @@ impl Journal {
 
     fn background_work(&mut self, now_ms: i64) -> io::Result<bool> {
         self.round.shrink(BUFFER_KEPT_BYTES);
+        let due_ms = now_ms.saturating_add(self.options.stray_delay_ms);
+        let strays = self.strays.drain(..).map(|path| Removal { due_ms, path, is_directory: true });
+        self.removals.extend(strays);
         let removed = self.remove_due(now_ms, REMOVALS_MAX)?;
         let written = match self.write_pending(PENDING_MAX) {
             // The journal has it, and readers have it: it can wait until there is room.
@@ -177,6 +174,7 @@ impl Journal {
             other => other?,
         };
         self.write_changed_cleaner_checkpoint()?;
+        self.write_changed_high_watermarks(now_ms)?;
         Ok(self.help_ring()? || removed > 0 || written > 0)
     }
 
@@ -199,6 +197,7 @@ impl Journal {
     /// A little of that for a journal that is never idle.
     pub(super) fn tidy_up(&mut self, now_ms: i64) -> io::Result<()> {
         self.remove_due(now_ms, 1)?;
+        self.write_changed_high_watermarks(now_ms)?;
         self.write_changed_cleaner_checkpoint()
     }
 
@@ -237,14 +236,6 @@ impl Journal {
         }
         Ok(is_empty)
     }
-}
-
-fn start_writeback(log: &Log, files: &crate::file_cache::FileCache) -> io::Result<()> {
-    let mut writer = log.writer();
-    for (segment, _) in writer.iter_mut().flat_map(|writer| &writer.unsynced) {
-        segment.log_file(files, OpenMode::Write)?.start_writeback();
-    }
-    Ok(())
 }
 
 /// Every unsynced segment of a log, and its directory if files came or went.

@@ -15,6 +15,7 @@ mod create;
 mod directory;
 mod finish;
 mod format;
+mod high_watermarks;
 mod points;
 mod recovery;
 mod ring;
@@ -58,6 +59,8 @@ pub struct JournalOptions {
     pub open_files_max: usize,
     /// What all logs together may have in the journal and not in their segments yet; beyond it each write goes to both.
     pub pending_bytes_max: usize,
+    /// How long a directory that was set aside stays.
+    pub stray_delay_ms: i64,
 }
 
 impl JournalOptions {
@@ -66,6 +69,7 @@ impl JournalOptions {
     pub const ROUND_BYTES_MAX: usize = 8 << 20;
     pub const OPEN_FILES_MAX: usize = 1024;
     pub const PENDING_BYTES_MAX: usize = 32 << 20;
+    pub const STRAY_DELAY_MS: i64 = 60_000;
 
     pub fn new(path: impl Into<PathBuf>, node_id: i32, cluster_id: impl Into<String>) -> JournalOptions {
         JournalOptions {
@@ -77,6 +81,7 @@ impl JournalOptions {
             round_bytes_max: Self::ROUND_BYTES_MAX,
             open_files_max: Self::OPEN_FILES_MAX,
             pending_bytes_max: Self::PENDING_BYTES_MAX,
+            stray_delay_ms: Self::STRAY_DELAY_MS,
         }
     }
 }
@@ -184,6 +189,11 @@ pub struct Completion {
 
 #[derive(Clone, Debug)]
 pub enum Outcome {
+    /// Appends up to here are written and will not be taken back, but may not be durable yet: followers may have them. Only
+    /// told of logs that ask for it, see [`Log::announce_writes`](crate::Log::announce_writes).
+    Written {
+        end_offset: i64,
+    },
     /// All appends up to here are as durable as the log's `flush` asks for.
     Flushed {
         end_offset: i64,
@@ -213,6 +223,7 @@ struct Known {
     log_start: i64,
     end: i64,
     cleaned_end: i64,
+    high_watermark: i64,
     /// The sequence of its recovery point, for a log that stays as it was found.
     sequence: u64,
     damaged: Option<String>,
@@ -257,7 +268,10 @@ pub struct Journal {
     pending: VecDeque<Arc<Log>>,
     helper: Helper,
     removals: VecDeque<Removal>,
+    /// Directories that are aside, in this life or since an earlier one; they are removed when they have been for a while.
+    strays: Vec<PathBuf>,
     cleaner_checkpoint_changed: bool,
+    high_watermarks_due_ms: i64,
     failed: Option<DirFailed>,
     _lock: Box<dyn LockGuard>,
 }

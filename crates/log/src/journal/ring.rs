@@ -67,7 +67,14 @@ impl Ring {
 
     /// Whether the next file may be written over when recovery points of `durable_sequence` are on the disk.
     pub fn is_next_free(&self, durable_sequence: u64) -> bool {
-        self.files[(self.current + 1) % FILES].last_sequence <= durable_sequence
+        self.files[self.next_index()].last_sequence <= durable_sequence
+    }
+
+    /// Whether the next file may be written over, is filled to its end, and this one is not: each megabyte that this one still
+    /// has to grow holds up a round for some milliseconds.
+    pub fn is_next_better(&self, durable_sequence: u64) -> bool {
+        let is_filled = |index: usize| self.files[index].filled_bytes >= self.file_bytes;
+        !is_filled(self.current) && is_filled(self.next_index()) && self.is_next_free(durable_sequence)
     }
 
     pub fn switch(&mut self) {
@@ -92,12 +99,12 @@ impl Ring {
         self.files[self.current].file.sync_data()
     }
 
-    /// A free file that was never written to its end, to be filled with zeros.
+    /// A file that was never written to its end and is not being written, to be filled with zeros behind what is in it. The
+    /// next one first.
     pub fn unfilled(&self) -> Option<(usize, Arc<dyn VfsFile>, u64)> {
-        let at = (0..FILES).find(|at| {
-            let is_written = *at == self.current || self.files[*at].last_sequence != 0;
-            !is_written && self.files[*at].filled_bytes < self.file_bytes
-        })?;
+        let at = (1..FILES)
+            .map(|step| (self.current + step) % FILES)
+            .find(|at| self.files[*at].filled_bytes < self.file_bytes)?;
         Some((at, self.files[at].file.clone(), self.files[at].filled_bytes))
     }
 

@@ -10,9 +10,10 @@ use super::format::{BLOCK_BYTES, ENTRY_HEADER_BYTES, EntryHeader, Kind, RoundBuf
 use super::{Completion, Entry, Journal, Outcome};
 use crate::compaction::Cleaned;
 use crate::error::{AppendError, DirFailed};
+use crate::file_cache::FileCache;
 use crate::ids::{Flush, LogKey};
 use crate::log::{AppendFailure, Log, WriteContext, Writer};
-use crate::vfs::is_no_space;
+use crate::vfs::{OpenMode, is_no_space};
 
 /// Below this, pieces are copied together before they are written: a `writev` of many small ones costs more.
 const SMALL_PIECE_BYTES: usize = 4096;
@@ -140,6 +141,7 @@ impl Journal {
             false => self.give_back_operations(entries),
         }
         self.complete_async(done);
+        self.announce_writes(done);
         let needs_sync = self.round.is_journaled || self.has_part(Mode::Bypass);
         self.round.is_open = needs_sync;
         if !needs_sync {
@@ -357,6 +359,7 @@ impl Journal {
         }
         let context = WriteContext { round: self.round_number, now_ms, may_defer: false };
         let mut parts = std::mem::take(&mut self.round.parts);
+        let has_several_bypassed = parts.iter().filter(|part| part.mode == Mode::Bypass).nth(1).is_some();
         for part in &mut parts {
             let log = part.log.clone();
             let mut guard = log.writer();
@@ -375,6 +378,10 @@ impl Journal {
             if let Err(failure) = result {
                 drop(guard);
                 self.fail_part(part, failure.into_answer()?, done)?;
+            } else if has_several_bypassed && part.mode == Mode::Bypass {
+                // The disk works on this one while the next are copied, on all of them at once while the first is waited for,
+                // and one commit of the file system serves all.
+                start_writeback(writer, &self.files)?;
             }
         }
         self.round.parts = parts;
@@ -484,7 +491,7 @@ impl Journal {
                         writer.flushed_sequence = id.sequence;
                     }
                 }
-                self.forget_pending.clear();
+                self.deleted.extend(self.forget_pending.drain(..).map(|key| (key, id.sequence)));
                 Ok(())
             }
             Err(error) if is_no_space(&error) => {
@@ -530,6 +537,16 @@ impl Journal {
         }
     }
 
+    /// From here on the round's appends are not taken back, whatever becomes of the process.
+    fn announce_writes(&self, done: &mut Vec<Completion>) {
+        for part in self.round.parts.iter().filter(|part| !part.is_failed && part.mode != Mode::Async) {
+            if part.log.announces_writes() {
+                let outcome = Outcome::Written { end_offset: part.end_offset };
+                done.push(Completion { log: part.log.clone(), incarnation: part.incarnation, outcome });
+            }
+        }
+    }
+
     fn complete_async(&mut self, done: &mut Vec<Completion>) {
         for part in self.round.parts.iter().filter(|part| part.mode == Mode::Async && !part.is_failed) {
             done.push(flushed(part));
@@ -544,6 +561,13 @@ fn small_entry(kind: Kind, key: LogKey, offset: i64) -> EntryHeader {
 /// The entry said where it would end; what its batches say counts.
 fn check_end(part: &Part) -> Result<(), AppendFailure> {
     if part.log.end_offset() == part.end_offset { Ok(()) } else { Err(AppendFailure::Broken) }
+}
+
+fn start_writeback(writer: &Writer, files: &FileCache) -> io::Result<()> {
+    for (segment, _) in &writer.unsynced {
+        segment.log_file(files, OpenMode::Write)?.start_writeback();
+    }
+    Ok(())
 }
 
 fn append_failed(part: &Part, end_offset: i64, error: AppendError) -> Completion {

@@ -15,7 +15,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -48,6 +48,13 @@ impl View {
     }
 }
 
+/// How much a log takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub size_bytes: u64,
+    pub segments: usize,
+}
+
 /// A log. See the crate's head for who may do what.
 pub struct Log {
     id: LogId,
@@ -59,12 +66,19 @@ pub struct Log {
     end_offset: AtomicI64,
     /// Compaction has gone up to here.
     cleaned_end: AtomicI64,
+    /// Of a log that is replicated, when it has begun to be told; -1 before.
+    high_watermark: AtomicI64,
+    high_watermark_at_start: i64,
+    has_high_watermark_moved: AtomicBool,
+    announces_writes: AtomicBool,
     is_being_cleaned: AtomicBool,
     is_deleted: AtomicBool,
     view: ArcSwapOption<View>,
     hints: Mutex<Hints>,
     epochs: Mutex<Epochs>,
     producers: Mutex<Producers>,
+    /// While it is not opened.
+    unopened_extent: OnceLock<Extent>,
     /// The journal's own state of this log. Others take it only to open a log that is not open yet.
     writer: Mutex<Option<Box<Writer>>>,
 }
@@ -77,6 +91,8 @@ pub(crate) struct LogStart {
     pub log_start: i64,
     pub end_offset: i64,
     pub cleaned_end: i64,
+    /// What the checkpoint says.
+    pub high_watermark: i64,
 }
 
 impl fmt::Debug for Log {
@@ -100,12 +116,17 @@ impl Log {
             log_start: AtomicI64::new(start.log_start),
             end_offset: AtomicI64::new(start.end_offset),
             cleaned_end: AtomicI64::new(start.cleaned_end),
+            high_watermark: AtomicI64::new(-1),
+            high_watermark_at_start: start.high_watermark,
+            has_high_watermark_moved: AtomicBool::new(false),
+            announces_writes: AtomicBool::new(false),
             is_being_cleaned: AtomicBool::new(false),
             is_deleted: AtomicBool::new(false),
             view: ArcSwapOption::empty(),
             hints: Mutex::default(),
             epochs: Mutex::default(),
             producers: Mutex::default(),
+            unopened_extent: OnceLock::new(),
             writer: Mutex::new(None),
         }
     }
@@ -149,6 +170,35 @@ impl Log {
         self.end_offset.load(Ordering::Acquire)
     }
 
+    /// What the last checkpoint before this start had as the high watermark.
+    pub fn high_watermark_at_start(&self) -> i64 {
+        self.high_watermark_at_start
+    }
+
+    /// The high watermark of a replicated log; None while nobody has told it.
+    pub fn high_watermark(&self) -> Option<i64> {
+        Some(self.high_watermark.load(Ordering::Relaxed)).filter(|offset| *offset >= 0)
+    }
+
+    /// For the checkpoint.
+    pub fn note_high_watermark(&self, offset: i64) {
+        self.high_watermark.store(offset, Ordering::Relaxed);
+        self.has_high_watermark_moved.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_high_watermark_moved(&self) -> bool {
+        self.has_high_watermark_moved.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether appends complete twice: when they are written, for followers, and when they are durable.
+    pub fn announce_writes(&self, announces: bool) {
+        self.announces_writes.store(announces, Ordering::Relaxed);
+    }
+
+    pub(crate) fn announces_writes(&self) -> bool {
+        self.announces_writes.load(Ordering::Relaxed)
+    }
+
     /// What is below was compacted; 0 when nothing was.
     pub fn cleaned_end(&self) -> i64 {
         self.cleaned_end.load(Ordering::Acquire)
@@ -161,6 +211,20 @@ impl Log {
     /// Bytes of all segments. Opens the log.
     pub fn size_bytes(&self) -> io::Result<u64> {
         Ok(self.opened()?.segments.iter().map(|segment| segment.size_bytes()).sum())
+    }
+
+    /// Bytes and number of the segments, without opening a log that nobody has used yet: then its directory is listed once, for
+    /// nothing in it changes until it is opened.
+    pub fn extent(&self) -> io::Result<Extent> {
+        if let Some(view) = self.view.load_full() {
+            let size_bytes = view.segments.iter().map(|segment| segment.size_bytes()).sum();
+            return Ok(Extent { size_bytes, segments: view.segments.len() });
+        }
+        if let Some(extent) = self.unopened_extent.get() {
+            return Ok(*extent);
+        }
+        let extent = open::extent_on_disk(self)?;
+        Ok(*self.unopened_extent.get_or_init(|| extent))
     }
 
     /// How many segments there are. Opens the log.
@@ -190,6 +254,18 @@ impl Log {
     pub fn epoch_end_offset(&self, epoch: i32, log_end: i64) -> io::Result<(i32, i64)> {
         self.opened()?;
         Ok(lock(&self.epochs).end_offset(epoch, log_end))
+    }
+
+    /// The same for the log of a leader (or follower) whose own epoch is above all that it holds: an epoch above the latest
+    /// one ends where the log ends. `(-1, log start)` for a log without batches.
+    pub fn replica_epoch_end(&self, epoch: i32, log_end: i64) -> io::Result<(i32, i64)> {
+        self.opened()?;
+        let epochs = lock(&self.epochs);
+        Ok(match epochs.latest() {
+            None => (-1, self.log_start()),
+            Some(latest) if epoch >= latest => (latest, log_end),
+            Some(_) => epochs.end_offset(epoch, log_end),
+        })
     }
 
     /// The last batches of all idempotent producers, in the order of the log. Opens the log.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Log, View, Writer, lock};
+use super::{Extent, Log, View, Writer, lock};
 use crate::compaction::is_cleaned;
 use crate::epochs::Epochs;
 use crate::header_guard;
@@ -44,6 +44,18 @@ impl Listing {
         }
         Ok(listing)
     }
+}
+
+/// What the directory of a log that is not opened holds.
+pub(crate) fn extent_on_disk(log: &Log) -> io::Result<Extent> {
+    let mut extent = Extent { size_bytes: 0, segments: 0 };
+    for entry in log.vfs.read_directory(&log.directory)? {
+        if let Some((_, "log")) = parse_file_name(&entry.name) {
+            extent.size_bytes += log.vfs.file_len(&log.directory.join(&entry.name))?;
+            extent.segments += 1;
+        }
+    }
+    Ok(extent)
 }
 
 impl Log {

@@ -180,6 +180,7 @@ pub fn base_offsets(bytes: &[u8]) -> Vec<i64> {
 pub fn outcomes(done: &[Completion]) -> Vec<String> {
     done.iter()
         .map(|completion| match &completion.outcome {
+            Outcome::Written { end_offset } => format!("written {end_offset}"),
             Outcome::Flushed { end_offset } => format!("flushed {end_offset}"),
             Outcome::AppendFailed { end_offset, error } => format!("failed {end_offset}: {error}"),
             Outcome::Truncated => "truncated".into(),

@@ -191,6 +191,7 @@ impl Model {
                 assert!(count > 0, "{flushed} was not asked for: {:?}", self.steps);
                 count
             }
+            Outcome::Written { .. } => return,
             Outcome::Truncated => self.expect(Step::Truncate),
             Outcome::LogStartDurable { .. } => self.expect(Step::LogStart),
             Outcome::Deleted => self.expect(Step::Delete),

@@ -1,14 +1,16 @@
 //! What can be asked of the controller, and what it answers. Ids and seeds come with the command.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use capek_wire::ids::{BrokerId, PartitionIndex, ProducerId, TopicId, Uuid};
+use capek_wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, Uuid};
+use serde::{Deserialize, Serialize};
 
 use super::record::{ConfigResource, Endpoint, Record};
 use crate::Refusal;
 
 /// Something to decide.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
     /// The first of all.
     CreateCluster {
@@ -31,6 +33,8 @@ pub enum Command {
     RegisterBroker(RegisterBroker),
     UnregisterBroker {
         broker: BrokerId,
+        /// The life that whoever asks has seen: one that begins meanwhile is not meant.
+        epoch: i64,
     },
     FenceBroker {
         broker: BrokerId,
@@ -51,10 +55,48 @@ pub enum Command {
         reassignments: Vec<Reassignment>,
         may_change_replication_factor: bool,
     },
+    /// The broker is about to stop: others shall lead what it leads.
+    ControlledShutdown {
+        broker: BrokerId,
+        epoch: i64,
+    },
+    /// Leaders say who is in sync.
+    AlterPartitions(AlterPartitions),
+    /// Replicas of a living broker are offline: their logs cannot be used there.
+    ReplicasFailed {
+        broker: BrokerId,
+        broker_epoch: i64,
+        partitions: Vec<(TopicId, PartitionIndex)>,
+    },
+    /// The opposite of `ReplicasFailed`.
+    ReplicasBack {
+        broker: BrokerId,
+        broker_epoch: i64,
+        partitions: Vec<(TopicId, PartitionIndex)>,
+    },
+}
+
+/// Kafka's AlterPartition: the in-sync sets that one broker's leaders propose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AlterPartitions {
+    pub broker: BrokerId,
+    pub broker_epoch: i64,
+    pub partitions: Vec<AlterPartition>,
+}
+
+/// One leader's proposal about the record of this partition epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AlterPartition {
+    pub topic_id: TopicId,
+    pub partition: PartitionIndex,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    /// With the epoch of each broker (KIP-903).
+    pub isr: Vec<(BrokerId, i64)>,
 }
 
 /// What UpdateFeatures asks, and what this broker can do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UpdateFeatures {
     pub broker: BrokerId,
     pub supported: Vec<SupportedFeature>,
@@ -62,15 +104,15 @@ pub struct UpdateFeatures {
 }
 
 /// The levels of a feature that a broker can run at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SupportedFeature {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub lowest: i16,
     pub highest: i16,
 }
 
 /// One feature of an UpdateFeatures request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FeatureUpdate {
     pub name: String,
     pub level: i16,
@@ -79,7 +121,7 @@ pub struct FeatureUpdate {
 }
 
 /// Which replicas may be elected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ElectionKind {
     /// The first replica, if it is in sync.
     Preferred,
@@ -99,21 +141,21 @@ impl ElectionKind {
 }
 
 /// Elections of one kind, each judged by itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ElectLeaders {
     pub kind: ElectionKind,
     pub partitions: Vec<PartitionName>,
 }
 
 /// A partition as a request names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PartitionName {
     pub topic: String,
     pub partition: PartitionIndex,
 }
 
 /// Where the replicas of a partition shall be.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reassignment {
     pub name: PartitionName,
     /// None: what is under way shall be taken back.
@@ -121,7 +163,7 @@ pub struct Reassignment {
 }
 
 /// One topic of a CreateTopics request, or one that is created on first use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CreateTopic {
     pub name: String,
     /// New, never used before.
@@ -140,7 +182,7 @@ pub struct CreateTopic {
 
 /// What the broker's configuration says about new topics: `num.partitions` and `default.replication.factor`, or
 /// `offsets.topic.num.partitions` and its like for internal ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TopicDefaults {
     pub partitions: i32,
     pub replication_factor: i16,
@@ -153,21 +195,21 @@ impl Default for TopicDefaults {
 }
 
 /// The replicas of one partition, the preferred leader first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Assignment {
     pub partition: PartitionIndex,
     pub brokers: Vec<BrokerId>,
 }
 
 /// A topic as a request names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TopicReference {
     Name(String),
     Id(TopicId),
 }
 
 /// One topic of a CreatePartitions request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CreatePartitions {
     pub topic: String,
     /// In all, not more.
@@ -178,14 +220,14 @@ pub struct CreatePartitions {
 }
 
 /// Changes to the configuration of one resource.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AlterConfigs {
     pub resource: ConfigResource,
     pub operations: Vec<ConfigOperation>,
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConfigOperation {
     pub name: String,
     pub kind: ConfigOperationKind,
@@ -193,7 +235,7 @@ pub struct ConfigOperation {
 }
 
 /// What to do with the value; the numbers are the protocol's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConfigOperationKind {
     Set,
     Delete,
@@ -215,7 +257,7 @@ impl ConfigOperationKind {
 }
 
 /// A broker says that it lives.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RegisterBroker {
     pub broker: BrokerId,
     /// New with each process, the same in a retry.
@@ -226,10 +268,17 @@ pub struct RegisterBroker {
     pub fenced: bool,
     /// Whoever asks knows that the earlier process of this id is gone (it holds the lock of the data directory).
     pub previous_is_gone: bool,
+    /// The epoch of the registration before, as far as whoever asks knows; -1: there is none. Another one came between, so this
+    /// is late: its process may be gone already. None: not known.
+    pub previous_epoch: Option<i64>,
+    /// Its last life ended without a sync of everything: topics with `flush=async` may have lost records there.
+    pub unclean: bool,
+    /// Where its log was found damaged, or cut below what it had promised.
+    pub damaged: Vec<(TopicId, PartitionIndex)>,
 }
 
 /// What follows from a command that was not refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Decision {
     /// To be committed together, in this order. Empty: everything is as asked already.
     pub records: Vec<Record>,
@@ -239,7 +288,7 @@ pub struct Decision {
 }
 
 /// What the asker wants to know, true once the records are committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     #[default]
     Done,
@@ -256,12 +305,16 @@ pub enum Outcome {
     BrokerRegistered {
         epoch: i64,
     },
+    /// So many of its partitions have no other leader yet, but a replica that lives and may catch up.
+    StillLeading {
+        count: usize,
+    },
     /// Of a command about many partitions, in its order.
     Each(Vec<Result<(), Refusal>>),
 }
 
 /// Producer ids that nobody else has or will have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProducerIdBlock {
     pub first: ProducerId,
     pub count: i32,

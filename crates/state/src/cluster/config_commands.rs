@@ -7,6 +7,7 @@ use capek_wire::error_code::ErrorCode;
 
 use super::command::{ConfigOperation, ConfigOperationKind, Decision};
 use super::decide::records;
+use super::election_rules::with_elections;
 use super::image::Image;
 use super::record::{ConfigKind, ConfigResource, Record};
 use super::topic_commands::check_topic_name;
@@ -49,7 +50,7 @@ pub(super) fn alter(
         let after = changed_value(resource, operation, before)?;
         changes.push((operation.name.clone(), after));
     }
-    judge(resource, current, changes)
+    Ok(with_elections(image, resource, judge(resource, current, changes)?))
 }
 
 pub(super) fn replace(
@@ -66,7 +67,7 @@ pub(super) fn replace(
     }
     let dropped = current.keys().filter(|name| !configs.contains_key(*name));
     changes.extend(dropped.map(|name| (name.clone(), None)));
-    judge(resource, current, changes)
+    Ok(with_elections(image, resource, judge(resource, current, changes)?))
 }
 
 fn check_resource(image: &Image, resource: &ConfigResource) -> Result<(), Refusal> {

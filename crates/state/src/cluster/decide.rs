@@ -3,10 +3,10 @@
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::BrokerId;
 
-use super::command::{Command, Decision, Outcome, ProducerIdBlock, RegisterBroker};
+use super::command::{Command, Decision, Outcome, ProducerIdBlock};
 use super::image::{Broker, Image};
-use super::record::{BrokerRecord, Record};
-use super::{config_commands, feature_commands, replica_commands, topic_commands};
+use super::record::Record;
+use super::{broker_commands, config_commands, feature_commands, in_sync_commands, replica_commands, topic_commands};
 use crate::Refusal;
 
 /// How many producer ids a broker gets at a time.
@@ -23,10 +23,18 @@ pub fn decide(image: &Image, command: &Command) -> Result<Decision, Refusal> {
         Command::AlterConfigs(command) => config_commands::alter(image, &command.resource, &command.operations),
         Command::ReplaceConfigs { resource, configs } => config_commands::replace(image, resource, configs),
         Command::AllocateProducerIds { broker } => allocate_producer_ids(image, *broker),
-        Command::RegisterBroker(command) => register_broker(image, command),
-        Command::UnregisterBroker { broker } => unregister_broker(image, *broker),
-        Command::FenceBroker { broker, epoch } => fence_broker(image, *broker, *epoch, true),
-        Command::UnfenceBroker { broker, epoch } => fence_broker(image, *broker, *epoch, false),
+        Command::RegisterBroker(command) => broker_commands::register(image, command),
+        Command::UnregisterBroker { broker, epoch } => broker_commands::unregister(image, *broker, *epoch),
+        Command::FenceBroker { broker, epoch } => broker_commands::fence(image, *broker, *epoch),
+        Command::UnfenceBroker { broker, epoch } => broker_commands::unfence(image, *broker, *epoch),
+        Command::ControlledShutdown { broker, epoch } => broker_commands::controlled_shutdown(image, *broker, *epoch),
+        Command::AlterPartitions(command) => in_sync_commands::alter_partitions(image, command),
+        Command::ReplicasFailed { broker, broker_epoch, partitions } => {
+            in_sync_commands::replicas_failed(image, *broker, *broker_epoch, partitions)
+        }
+        Command::ReplicasBack { broker, broker_epoch, partitions } => {
+            in_sync_commands::replicas_back(image, *broker, *broker_epoch, partitions)
+        }
         Command::UpdateFeatures(command) => feature_commands::update(image, command),
         Command::ElectLeaders(command) => Ok(replica_commands::elect_leaders(image, command)),
         Command::ReassignPartitions { reassignments, may_change_replication_factor } => {
@@ -61,66 +69,7 @@ fn allocate_producer_ids(image: &Image, broker: BrokerId) -> Result<Decision, Re
     })
 }
 
-fn register_broker(image: &Image, command: &RegisterBroker) -> Result<Decision, Refusal> {
-    if let Some(known) = image.broker(command.broker) {
-        if known.incarnation == command.incarnation && same_registration(known, command) {
-            // A retry of what was recorded.
-            let outcome = Outcome::BrokerRegistered { epoch: known.epoch };
-            return Ok(Decision { outcome, ..Decision::default() });
-        }
-        if known.incarnation != command.incarnation && !known.fenced && !command.previous_is_gone {
-            return Err(Refusal::new(
-                ErrorCode::DuplicateBrokerRegistration,
-                format!(
-                    "Another broker is registered with that broker id. If the broker was recently restarted this should self-resolve once the heartbeat timeout expires. (broker {})",
-                    command.broker
-                ),
-            ));
-        }
-    }
-    // The place of the record in the log: it grows with every registration.
-    let epoch = image.records_applied() as i64;
-    let record = BrokerRecord {
-        broker: command.broker,
-        epoch,
-        incarnation: command.incarnation,
-        listeners: command.listeners.clone(),
-        rack: command.rack.clone(),
-        dirs: command.dirs.clone(),
-        fenced: command.fenced,
-    };
-    Ok(Decision {
-        records: vec![Record::BrokerRegistered(record)],
-        outcome: Outcome::BrokerRegistered { epoch },
-        ..Decision::default()
-    })
-}
-
-fn same_registration(known: &Broker, command: &RegisterBroker) -> bool {
-    known.listeners == command.listeners && known.rack == command.rack && known.dirs == command.dirs
-}
-
-fn unregister_broker(image: &Image, broker: BrokerId) -> Result<Decision, Refusal> {
-    let epoch = registered(image, broker)?.epoch;
-    Ok(records(vec![Record::BrokerUnregistered { broker, epoch }]))
-}
-
-fn fence_broker(image: &Image, broker: BrokerId, epoch: i64, fence: bool) -> Result<Decision, Refusal> {
-    let known = registered(image, broker)?;
-    if known.epoch != epoch {
-        return Err(Refusal::new(
-            ErrorCode::StaleBrokerEpoch,
-            format!("broker epoch {epoch} is not the current one, {}", known.epoch),
-        ));
-    }
-    if known.fenced == fence {
-        return Ok(Decision::default());
-    }
-    let record = if fence { Record::BrokerFenced { broker, epoch } } else { Record::BrokerUnfenced { broker, epoch } };
-    Ok(records(vec![record]))
-}
-
-fn registered(image: &Image, broker: BrokerId) -> Result<&Broker, Refusal> {
+pub(super) fn registered(image: &Image, broker: BrokerId) -> Result<&Broker, Refusal> {
     let found = image.broker(broker);
     found.map(|broker| &**broker).ok_or_else(|| {
         Refusal::new(ErrorCode::BrokerIdNotRegistered, format!("Broker ID {broker} is not currently registered"))

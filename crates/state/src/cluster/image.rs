@@ -7,22 +7,26 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use capek_wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, Uuid};
+use capek_wire::peer::hello::PEER_LISTENER;
 
 use super::chunked_map::ChunkedMap;
 use super::delta::Delta;
-use super::record::{BrokerRecord, ConfigKind, ConfigResource, Endpoint, PartitionRecord, Record};
+use super::election_rules::DECISIVE_SETTINGS;
+use super::record::{
+    BrokerRecord, ConfigKind, ConfigResource, Endpoint, PartitionRecord, PartitionStateRecord, Record,
+};
 use crate::config::{ConfigSources, TopicConfig, find_broker_config, find_group_config, resolve_with_origin};
 
 /// Everything that the metadata log says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Image {
-    records_applied: u64,
+    pub(super) records_applied: u64,
     cluster_id: Option<Arc<str>>,
     topics: ChunkedMap<TopicId, Arc<Topic>>,
     topic_ids: ChunkedMap<Arc<str>, TopicId>,
     configs: ChunkedMap<ConfigResource, Arc<BTreeMap<String, String>>>,
     brokers: Arc<BTreeMap<BrokerId, Arc<Broker>>>,
-    features: Arc<BTreeMap<String, i16>>,
+    pub(super) features: Arc<BTreeMap<String, i16>>,
     next_producer_id: ProducerId,
     partition_count: usize,
 }
@@ -45,6 +49,14 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     pub partition_epoch: i32,
     pub dirs: Vec<Uuid>,
+    /// Not in sync, but sure to hold what is committed (KIP-966).
+    pub elr: Vec<BrokerId>,
+    pub last_known_elr: Vec<BrokerId>,
+    /// Of `replicas`, those that a reassignment adds and removes.
+    pub adding: Vec<BrokerId>,
+    pub removing: Vec<BrokerId>,
+    /// Brokers that live and cannot use their log of it.
+    pub offline: Vec<BrokerId>,
 }
 
 /// A registered broker.
@@ -57,12 +69,46 @@ pub struct Broker {
     pub rack: Option<String>,
     pub dirs: Vec<Uuid>,
     pub fenced: bool,
+    pub in_controlled_shutdown: bool,
 }
 
 impl Broker {
+    /// Whether it may lead, and be in sync.
+    pub fn is_active(&self) -> bool {
+        !self.fenced && !self.in_controlled_shutdown
+    }
+
+    /// Where other brokers reach it; clients are never told.
+    pub fn peer(&self) -> Option<&Endpoint> {
+        self.endpoint(PEER_LISTENER)
+    }
+
+    /// The same, to connect to.
+    pub fn peer_address(&self) -> Option<String> {
+        self.peer().map(|endpoint| format!("{}:{}", endpoint.host, endpoint.port))
+    }
+
+    /// The listeners that clients may be told of.
+    pub fn client_listeners(&self) -> impl Iterator<Item = &Endpoint> {
+        self.listeners.iter().filter(|endpoint| endpoint.name != PEER_LISTENER)
+    }
+
     /// Where the broker is reached on the listener of this name.
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
         self.listeners.iter().find(|endpoint| endpoint.name == listener)
+    }
+}
+
+impl Partition {
+    /// Whether a replica may lose all that it has: another broker leads, and nobody counts on this one for what is committed.
+    pub fn can_do_without(&self, replica: BrokerId) -> bool {
+        let counts = self.isr.contains(&replica) || self.elr.contains(&replica);
+        self.leader >= 0 && self.leader != replica && !counts
+    }
+
+    /// Whether it is on its way to other brokers.
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
     }
 }
 
@@ -112,6 +158,14 @@ impl Image {
 
     pub fn partition_count(&self) -> usize {
         self.partition_count
+    }
+
+    /// Those on their way to other brokers, by topic name.
+    pub fn reassigning(&self) -> impl Iterator<Item = (&Arc<Topic>, PartitionIndex, &Partition)> {
+        self.topics().flat_map(|topic| {
+            let moving = (0..).zip(&topic.partitions).filter(|(_, partition)| partition.is_reassigning());
+            moving.map(move |(index, partition)| (topic, index, partition))
+        })
     }
 
     /// Names from `from` on, in order.
@@ -165,7 +219,7 @@ impl Image {
         value.or_else(|| static_broker.get(name)).cloned()
     }
 
-    /// The settings of a topic on this broker.
+    /// The settings of a topic on this broker. What decides elections is the same on all.
     pub fn topic_config(
         &self,
         topic: &str,
@@ -175,7 +229,10 @@ impl Image {
         let overrides = self.configs(&ConfigResource::topic(topic));
         let layers =
             [self.configs(&ConfigResource::broker(node_id)), self.configs(&ConfigResource::brokers()), static_broker];
-        TopicConfig::resolve(overrides, &|name| layers.iter().find_map(|layer| layer.get(name)).cloned())
+        TopicConfig::resolve(overrides, &|name| {
+            let holding = if DECISIVE_SETTINGS.contains(&name) { &layers[1..2] } else { &layers[..] };
+            holding.iter().find_map(|layer| layer.get(name)).cloned()
+        })
     }
 
     /// The value of a broker's configuration that holds, its default included; None where there is none.
@@ -258,10 +315,22 @@ impl Image {
                 Arc::make_mut(&mut self.brokers).remove(broker);
                 delta.brokers_changed.insert(*broker);
             }
-            Record::BrokerFenced { broker, epoch } => self.fence(*broker, *epoch, true, delta),
-            Record::BrokerUnfenced { broker, epoch } => self.fence(*broker, *epoch, false, delta),
+            Record::BrokerFenced { broker, epoch } => {
+                self.change_broker(*broker, *epoch, delta, |broker| broker.fenced = true);
+            }
+            Record::BrokerUnfenced { broker, epoch } => {
+                self.change_broker(*broker, *epoch, delta, |broker| broker.fenced = false);
+            }
             Record::Topic { topic_id, name } => self.topic_created(*topic_id, name, delta),
-            Record::Partition(partition) => self.partition_changed(partition, delta),
+            Record::Partition(record) => {
+                self.partition_changed(record.topic_id, record.partition, Partition::from(record), delta);
+            }
+            Record::PartitionState(record) => {
+                self.partition_changed(record.topic_id, record.partition, Partition::from(record), delta);
+            }
+            Record::BrokerInControlledShutdown { broker, epoch } => {
+                self.change_broker(*broker, *epoch, delta, |broker| broker.in_controlled_shutdown = true);
+            }
             Record::TopicDeleted { topic_id } => self.topic_deleted(*topic_id, delta),
             Record::ConfigChanged { resource, name, value } => {
                 self.config_changed(resource, name, value.as_deref(), delta);
@@ -284,17 +353,18 @@ impl Image {
             rack: record.rack.clone(),
             dirs: record.dirs.clone(),
             fenced: record.fenced,
+            in_controlled_shutdown: false,
         };
         Arc::make_mut(&mut self.brokers).insert(record.broker, Arc::new(broker));
         delta.brokers_changed.insert(record.broker);
     }
 
-    fn fence(&mut self, broker: BrokerId, epoch: i64, fenced: bool, delta: &mut Delta) {
+    fn change_broker(&mut self, broker: BrokerId, epoch: i64, delta: &mut Delta, change: impl FnOnce(&mut Broker)) {
         let brokers = Arc::make_mut(&mut self.brokers);
         let Some(found) = brokers.get_mut(&broker).filter(|found| found.epoch == epoch) else {
             return; // News of an earlier life of the broker.
         };
-        Arc::make_mut(found).fenced = fenced;
+        change(Arc::make_mut(found));
         delta.brokers_changed.insert(broker);
     }
 
@@ -308,19 +378,18 @@ impl Image {
         delta.topic_created(topic_id);
     }
 
-    fn partition_changed(&mut self, record: &PartitionRecord, delta: &mut Delta) {
-        let topic = self.topics.get_mut(&record.topic_id).expect("a partition comes after its topic");
+    fn partition_changed(&mut self, topic_id: TopicId, index: PartitionIndex, partition: Partition, delta: &mut Delta) {
+        let topic = self.topics.get_mut(&topic_id).expect("a partition comes after its topic");
         let partitions = &mut Arc::make_mut(topic).partitions;
-        let partition = Partition::from(record);
-        match usize::try_from(record.partition).ok() {
+        match usize::try_from(index).ok() {
             Some(index) if index < partitions.len() => partitions[index] = partition,
             Some(index) if index == partitions.len() => {
                 partitions.push(partition);
                 self.partition_count += 1;
             }
-            _ => panic!("partition {} of topic {} leaves a gap", record.partition, record.topic_id),
+            _ => panic!("partition {index} of topic {topic_id} leaves a gap"),
         }
-        delta.partition_changed(record.topic_id, record.partition);
+        delta.partition_changed(topic_id, index);
     }
 
     fn topic_deleted(&mut self, topic_id: TopicId, delta: &mut Delta) {
@@ -360,6 +429,29 @@ impl From<&PartitionRecord> for Partition {
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
             dirs: record.dirs.clone(),
+            elr: Vec::new(),
+            last_known_elr: Vec::new(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            offline: Vec::new(),
+        }
+    }
+}
+
+impl From<&PartitionStateRecord> for Partition {
+    fn from(record: &PartitionStateRecord) -> Partition {
+        Partition {
+            replicas: record.replicas.clone(),
+            isr: record.isr.clone(),
+            leader: record.leader,
+            leader_epoch: record.leader_epoch,
+            partition_epoch: record.partition_epoch,
+            dirs: record.dirs.clone(),
+            elr: record.elr.clone(),
+            last_known_elr: record.last_known_elr.clone(),
+            adding: record.adding.clone(),
+            removing: record.removing.clone(),
+            offline: record.offline.clone(),
         }
     }
 }

@@ -64,6 +64,13 @@ pub enum Record {
         name: String,
         level: i16,
     },
+    /// The broker is about to stop: it leads nothing new until it registers again.
+    BrokerInControlledShutdown {
+        broker: BrokerId,
+        epoch: i64,
+    },
+    /// The state of one partition, whole, with what only a cluster needs.
+    PartitionState(PartitionStateRecord),
 }
 
 /// One life of a broker.
@@ -103,6 +110,25 @@ pub struct PartitionRecord {
     pub partition_epoch: i32,
     /// The data directory of each replica, zero where it is not chosen yet.
     pub dirs: Vec<Uuid>,
+}
+
+/// [`PartitionRecord`] and who may lead besides (KIP-966), what a reassignment adds and removes, whose log is offline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PartitionStateRecord {
+    pub topic_id: TopicId,
+    pub partition: PartitionIndex,
+    pub replicas: Vec<BrokerId>,
+    pub isr: Vec<BrokerId>,
+    pub elr: Vec<BrokerId>,
+    pub last_known_elr: Vec<BrokerId>,
+    pub leader: BrokerId,
+    pub leader_epoch: LeaderEpoch,
+    pub partition_epoch: i32,
+    pub adding: Vec<BrokerId>,
+    pub removing: Vec<BrokerId>,
+    pub dirs: Vec<Uuid>,
+    /// Brokers that live and cannot use their log of it.
+    pub offline: Vec<BrokerId>,
 }
 
 /// What a configuration belongs to.

@@ -1,11 +1,13 @@
 //! Electing leaders and moving replicas. Partitions are judged one by one; the words are Kafka's.
 
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::{BrokerId, PartitionIndex};
+use capek_wire::ids::{BrokerId, PartitionIndex, TopicId};
 
 use super::command::{Decision, ElectLeaders, ElectionKind, Outcome, PartitionName, Reassignment};
-use super::image::{Image, Partition, Topic};
-use super::record::{PartitionRecord, Record};
+use super::election_rules::change_of;
+use super::image::Image;
+use super::partition_change::PartitionChange;
+use super::record::Record;
 use super::topic_commands::check_assignment;
 use crate::Refusal;
 
@@ -32,82 +34,77 @@ fn each<T>(image: &Image, wishes: &[T], judge: impl Fn(&Image, &T) -> Result<Opt
     Decision { records, outcome: Outcome::Each(outcomes), ..Decision::default() }
 }
 
-fn elect(image: &Image, kind: ElectionKind, name: &PartitionName) -> Result<Option<Record>, Refusal> {
-    let PartitionName { topic, partition: index } = name;
+/// The change of a partition that is there, or a refusal with the words for what is missing.
+fn find<'a>(
+    image: &'a Image,
+    topic_id: Option<TopicId>,
+    index: PartitionIndex,
+    words: (String, String),
+) -> Result<PartitionChange<'a>, Refusal> {
+    let (no_topic, no_partition) = words;
     let unknown = |what: String| Refusal::new(ErrorCode::UnknownTopicOrPartition, what);
-    let found = image.topic_by_name(topic).ok_or_else(|| unknown(format!("No such topic as {topic}")))?;
-    let partition = found.partition(*index).ok_or_else(|| unknown(format!("No such partition as {topic}-{index}")))?;
-    let is_active = |broker: &BrokerId| image.broker(*broker).is_some_and(|broker| !broker.fenced);
-    let preferred = partition.replicas.first().copied();
-    let leader = match kind {
-        ElectionKind::Preferred if Some(partition.leader) == preferred => return Err(not_needed()),
-        ElectionKind::Unclean if partition.leader >= 0 => return Err(not_needed()),
-        ElectionKind::Preferred => preferred.filter(|broker| partition.isr.contains(broker) && is_active(broker)),
-        ElectionKind::Unclean => {
-            let clean = partition.replicas.iter().find(|broker| partition.isr.contains(broker) && is_active(broker));
-            clean.or_else(|| partition.replicas.iter().find(|broker| is_active(broker))).copied()
-        }
-    };
-    let Some(leader) = leader else {
-        return Err(Refusal::bare(match kind {
-            ElectionKind::Preferred => ErrorCode::PreferredLeaderNotAvailable,
-            ElectionKind::Unclean => ErrorCode::EligibleLeadersNotAvailable,
-        }));
-    };
-    let isr = if partition.isr.contains(&leader) { partition.isr.clone() } else { vec![leader] };
-    let leader_epoch = partition.leader_epoch + 1;
-    Ok(Some(Record::Partition(PartitionRecord { isr, leader, leader_epoch, ..changed(found, *index, partition) })))
+    let topic_id = topic_id.ok_or_else(|| unknown(no_topic))?;
+    change_of(image, topic_id, index).ok_or_else(|| unknown(no_partition))
 }
 
-fn not_needed() -> Refusal {
-    Refusal::new(ErrorCode::ElectionNotNeeded, ErrorCode::ElectionNotNeeded.message())
+fn elect(image: &Image, kind: ElectionKind, name: &PartitionName) -> Result<Option<Record>, Refusal> {
+    let PartitionName { topic, partition: index } = name;
+    let topic_id = image.topic_by_name(topic).map(|topic| topic.id);
+    let words = (format!("No such topic as {topic}"), format!("No such partition as {topic}-{index}"));
+    let change = find(image, topic_id, *index, words)?;
+    let before = change.before();
+    let preferred = before.replicas.first().copied();
+    let (is_needed, change, failure) = match kind {
+        ElectionKind::Preferred => {
+            (Some(before.leader) != preferred, change.preferably(), ErrorCode::PreferredLeaderNotAvailable)
+        }
+        ElectionKind::Unclean => (before.leader < 0, change.uncleanly(), ErrorCode::EligibleLeadersNotAvailable),
+    };
+    if !is_needed {
+        return Err(Refusal::new(ErrorCode::ElectionNotNeeded, ErrorCode::ElectionNotNeeded.message()));
+    }
+    let elected = change.state().filter(|state| match kind {
+        ElectionKind::Preferred => Some(state.leader) == preferred,
+        ElectionKind::Unclean => state.leader >= 0,
+    });
+    elected.map(|state| Some(Record::PartitionState(state))).ok_or(Refusal::bare(failure))
 }
 
 fn reassign_one(image: &Image, wanted: &Reassignment, may_change_factor: bool) -> Result<Option<Record>, Refusal> {
     let PartitionName { topic, partition: index } = &wanted.name;
-    let unknown = |what: String| Refusal::new(ErrorCode::UnknownTopicOrPartition, what);
-    let found = image.topic_by_name(topic).ok_or_else(|| unknown(format!("Unable to find a topic named {topic}.")))?;
-    let partition =
-        found.partition(*index).ok_or_else(|| unknown(format!("Unable to find partition {topic}:{index}.")))?;
-    let Some(replicas) = &wanted.replicas else {
-        return Err(Refusal::bare(ErrorCode::NoReassignmentInProgress));
+    let topic_id = image.topic_by_name(topic).map(|topic| topic.id);
+    let words =
+        (format!("Unable to find a topic named {topic}."), format!("Unable to find partition {topic}:{index}."));
+    let change = find(image, topic_id, *index, words)?;
+    let before = change.before();
+    let Some(target) = &wanted.replicas else {
+        if !before.is_reassigning() {
+            return Err(Refusal::bare(ErrorCode::NoReassignmentInProgress));
+        }
+        let cancelled = change.reassignment_cancelled().ok_or_else(|| cannot_cancel(&wanted.name))?;
+        return Ok(cancelled.record());
     };
-    check_assignment(image, replicas, &mut None)?;
-    if !may_change_factor && replicas.len() != partition.replicas.len() {
-        return Err(Refusal::new(
-            ErrorCode::InvalidReplicationFactor,
-            format!("The replication factor is changed from {} to {}", partition.replicas.len(), replicas.len()),
-        ));
+    check_assignment(image, target, &mut None)?;
+    if !may_change_factor {
+        check_factor(&before.replicas, &before.adding, target)?;
     }
-    if *replicas == partition.replicas {
-        return Ok(None);
-    }
-    if !replicas.iter().all(|broker| partition.replicas.contains(broker)) || replicas.len() != partition.replicas.len()
-    {
-        return Err(Refusal::new(
-            ErrorCode::InvalidReplicaAssignment,
-            "Replicas cannot move to other brokers yet; only their order can change.",
-        ));
-    }
-    // The same brokers in another order: another one is preferred from now on.
-    let dir_of = |broker: &BrokerId| {
-        let index = partition.replicas.iter().position(|replica| replica == broker);
-        index.and_then(|index| partition.dirs.get(index)).copied().unwrap_or_default()
-    };
-    let (replicas, dirs) = (replicas.clone(), replicas.iter().map(dir_of).collect());
-    Ok(Some(Record::Partition(PartitionRecord { replicas, dirs, ..changed(found, *index, partition) })))
+    Ok(change.reassigned(target).record())
 }
 
-/// The partition as it is, about to be changed.
-fn changed(topic: &Topic, index: PartitionIndex, partition: &Partition) -> PartitionRecord {
-    PartitionRecord {
-        topic_id: topic.id,
-        partition: index,
-        replicas: partition.replicas.clone(),
-        isr: partition.isr.clone(),
-        leader: partition.leader,
-        leader_epoch: partition.leader_epoch,
-        partition_epoch: partition.partition_epoch + 1,
-        dirs: partition.dirs.clone(),
+fn check_factor(replicas: &[BrokerId], adding: &[BrokerId], target: &[BrokerId]) -> Result<(), Refusal> {
+    let factor = replicas.len() - adding.len();
+    if factor == target.len() {
+        return Ok(());
     }
+    let message = format!("The replication factor is changed from {factor} to {}", target.len());
+    Err(Refusal::new(ErrorCode::InvalidReplicationFactor, message))
+}
+
+fn cannot_cancel(name: &PartitionName) -> Refusal {
+    let PartitionName { topic, partition } = name;
+    let message = format!(
+        "Unable to revert partition assignment for {topic}:{partition} because it would require an unclean leader \
+         election."
+    );
+    Refusal::new(ErrorCode::InvalidReplicaAssignment, message)
 }

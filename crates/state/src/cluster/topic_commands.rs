@@ -161,7 +161,7 @@ fn candidates(image: &Image) -> Vec<Candidate> {
     let of = |broker: &std::sync::Arc<super::image::Broker>| Candidate {
         broker: broker.id,
         rack: broker.rack.clone(),
-        fenced: broker.fenced,
+        fenced: !broker.is_active(),
     };
     image.brokers().map(of).collect()
 }
@@ -235,14 +235,14 @@ fn invalid_assignment(message: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::new(ErrorCode::InvalidReplicaAssignment, message)
 }
 
-/// Who is not fenced is in sync and the first of them leads.
+/// Who is active is in sync and the first of them leads.
 fn partition_records(
     image: &Image,
     topic_id: TopicId,
     first: usize,
     replicas: Vec<Vec<BrokerId>>,
 ) -> Result<Vec<Record>, Refusal> {
-    let is_active = |broker: &&BrokerId| image.broker(**broker).is_some_and(|broker| !broker.fenced);
+    let is_active = |broker: &&BrokerId| image.broker(**broker).is_some_and(|broker| broker.is_active());
     let mut records = Vec::with_capacity(replicas.len());
     for (index, replicas) in replicas.into_iter().enumerate() {
         let partition = (first + index) as i32;

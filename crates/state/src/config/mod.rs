@@ -6,22 +6,26 @@
 mod broker;
 mod client_metrics;
 mod definition;
+mod election_config;
 mod group;
 mod list;
 mod nearest;
 mod origin;
+mod throttled_replicas;
 mod topic;
 mod topic_config;
 mod valid;
 
-pub use broker::broker_configs;
+pub use broker::{RACK_AWARE_SELECTOR, broker_configs};
 pub use client_metrics::client_metrics_configs;
 pub(crate) use client_metrics::{INTERVAL_MS_MAX, INTERVAL_MS_MIN, illegal_match};
 pub use definition::{ConfigDef, ConfigType, Dynamic};
+pub use election_config::ElectionConfig;
 pub use group::{check_group_bounds, group_configs};
 pub use list::{connection_overrides, list_values, subtract_values, union_values};
 pub use nearest::nearest_name;
 pub use origin::{ConfigSource, ConfigSources, Lookup, Resolved, Synonym, resolve_with_origin};
+pub use throttled_replicas::ThrottledReplicas;
 pub use topic::topic_configs;
 pub use topic_config::{CleanupPolicy, Flush, TimestampType, TopicConfig};
 pub use valid::Valid;

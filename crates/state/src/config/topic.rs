@@ -39,11 +39,11 @@ static TOPIC: &[ConfigDef] = &[
     long("flush.ms", "9223372036854775807", "Kafka's time between syncs. With `capek.flush=group` every acknowledged record is synced.")
         .at_least(0).synonyms(&["log.flush.interval.ms", "log.flush.scheduler.interval.ms"]).cluster_wide(),
     list("follower.replication.throttled.replicas", "", "Replicas whose fetching from leaders is throttled: `partition:broker` pairs, or `*`.")
-        .valid(Valid::ThrottledReplicas).cluster_wide(),
+        .valid(Valid::ThrottledReplicas).cluster_wide().honoured(),
     int("index.interval.bytes", "4096", "Bytes of records between two entries of the offset index.")
         .at_least(0).synonyms(&["log.index.interval.bytes"]).cluster_wide().honoured(),
     list("leader.replication.throttled.replicas", "", "Replicas for which leaders throttle what followers fetch: `partition:broker` pairs, or `*`.")
-        .valid(Valid::ThrottledReplicas).cluster_wide(),
+        .valid(Valid::ThrottledReplicas).cluster_wide().honoured(),
     long("local.retention.bytes", "-2", "Bytes kept on this machine when older segments lie in remote storage; -2 is retention.bytes.")
         .at_least(-2).synonyms(&["log.local.retention.bytes"]).cluster_wide(),
     long("local.retention.ms", "-2", "Time kept on this machine when older segments lie in remote storage; -2 is retention.ms.")
@@ -82,5 +82,5 @@ static TOPIC: &[ConfigDef] = &[
     long("segment.ms", "604800000", "How old a segment grows before the next one begins, full or not.")
         .at_least(1).synonyms(&["log.roll.ms", "log.roll.hours"]).cluster_wide().honoured(),
     boolean("unclean.leader.election.enable", "false", "Whether a replica that is not in sync may lead when no other can: records may be lost.")
-        .synonyms(&["unclean.leader.election.enable"]).cluster_wide(),
+        .synonyms(&["unclean.leader.election.enable"]).cluster_wide().honoured(),
 ];

@@ -6,6 +6,7 @@ use capek_wire::batch::Codec;
 
 use super::list::list_values;
 use super::origin::{self, ConfigSources};
+use super::throttled_replicas::ThrottledReplicas;
 
 /// What becomes of old records; both may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +66,10 @@ pub struct TopicConfig {
     pub preallocate: bool,
     /// The broker's own: how long an idempotent producer that does not write is remembered.
     pub producer_id_expiration_ms: i64,
+    /// To followers of these a leader gives its records no faster than its broker says.
+    pub leader_throttled: ThrottledReplicas,
+    /// These fetch no faster than their broker says.
+    pub follower_throttled: ThrottledReplicas,
 }
 
 impl TopicConfig {
@@ -72,7 +77,7 @@ impl TopicConfig {
     /// somebody has set, by Kafka's broker-level name. Values were checked when they were set; one that does not
     /// parse all the same is passed over.
     pub fn resolve(overrides: &BTreeMap<String, String>, broker: &dyn Fn(&str) -> Option<String>) -> TopicConfig {
-        let settings = Settings { overrides, broker };
+        let settings = Settings::new(overrides, broker);
         let policies = settings.text("cleanup.policy");
         let policies = list_values(&policies);
         TopicConfig {
@@ -100,7 +105,7 @@ impl TopicConfig {
             timestamp_before_max_ms: settings.number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: settings.number("message.timestamp.after.max.ms"),
             file_delete_delay_ms: settings.number("file.delete.delay.ms"),
-            flush: if settings.text("capek.flush") == "async" { Flush::Async } else { Flush::Group },
+            flush: settings.flush(),
             delete_retention_ms: settings.number("delete.retention.ms"),
             min_cleanable_dirty_ratio: settings.parsed("min.cleanable.dirty.ratio"),
             min_compaction_lag_ms: settings.number("min.compaction.lag.ms"),
@@ -108,6 +113,8 @@ impl TopicConfig {
             unclean_leader_election: settings.boolean("unclean.leader.election.enable"),
             preallocate: settings.boolean("preallocate"),
             producer_id_expiration_ms: settings.broker_number("producer.id.expiration.ms"),
+            leader_throttled: ThrottledReplicas::parse(&settings.text("leader.replication.throttled.replicas")),
+            follower_throttled: ThrottledReplicas::parse(&settings.text("follower.replication.throttled.replicas")),
         }
     }
 
@@ -142,13 +149,21 @@ fn codec(name: &str) -> Option<Codec> {
     }
 }
 
-struct Settings<'a> {
+pub(super) struct Settings<'a> {
     overrides: &'a BTreeMap<String, String>,
     broker: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl Settings<'_> {
-    fn explicit(&self, name: &str) -> Option<String> {
+impl<'a> Settings<'a> {
+    pub(super) fn new(overrides: &'a BTreeMap<String, String>, broker: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Settings { overrides, broker }
+    }
+
+    pub(super) fn flush(&self) -> Flush {
+        if self.text("capek.flush") == "async" { Flush::Async } else { Flush::Group }
+    }
+
+    pub(super) fn explicit(&self, name: &str) -> Option<String> {
         let definition = super::find_topic_config(name).expect("every setting has its definition");
         let sources = ConfigSources { topic: self.overrides, ..ConfigSources::of_static(self.broker) };
         origin::explicit_values(definition, &sources).find(|value| definition.check(value).is_ok())
@@ -185,7 +200,7 @@ impl Settings<'_> {
         self.parsed(name)
     }
 
-    fn boolean(&self, name: &str) -> bool {
+    pub(super) fn boolean(&self, name: &str) -> bool {
         self.text(name).trim().eq_ignore_ascii_case("true")
     }
 }

@@ -41,6 +41,8 @@ pub struct AnswerFacts {
     pub has_records: bool,
     pub is_error: bool,
     pub is_diverging: bool,
+    /// The client shall read from another replica (KIP-392).
+    pub is_redirected: bool,
     pub high_watermark: Offset,
     pub last_stable_offset: Offset,
     pub log_start_offset: Offset,
@@ -199,6 +201,7 @@ impl SessionPartition {
         let is_news = facts.has_records
             || facts.is_error
             || facts.is_diverging
+            || facts.is_redirected
             || facts.high_watermark != self.high_watermark
             || facts.last_stable_offset != self.last_stable_offset
             || facts.log_start_offset != self.log_start_offset;

@@ -152,6 +152,12 @@ impl Coordinator {
         of_groups.into_iter().chain(self.expiry_due_ms).min()
     }
 
+    /// The groups that [`Coordinator::tick`] is going to look at.
+    pub fn due(&self, now_ms: i64) -> Vec<Str> {
+        let due = self.deadlines.iter().take_while(|(deadline_ms, _)| *deadline_ms <= now_ms);
+        due.map(|(_, id)| id.clone()).collect()
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, now_ms: i64, effects: &mut Effects) {
         while let Some((deadline_ms, id)) = self.deadlines.first().cloned() {

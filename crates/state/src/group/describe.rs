@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use capek_wire::codec::Str;
+use capek_wire::ids::{Offset, PartitionIndex, TopicId};
 
 use super::{Coordinator, GroupKind};
 
@@ -35,6 +36,27 @@ pub struct ListedGroup {
     pub kind: &'static str,
 }
 
+/// A group as those see it who watch how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SurveyedGroup {
+    pub group: Str,
+    pub kind: &'static str,
+    pub state: &'static str,
+    pub member_count: usize,
+    /// By topic and partition.
+    pub offsets: Vec<SurveyedOffset>,
+}
+
+/// What a group has committed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SurveyedOffset {
+    pub topic: Str,
+    /// Zero: nobody knows.
+    pub topic_id: TopicId,
+    pub partition: PartitionIndex,
+    pub offset: Offset,
+}
+
 /// Empty: all. Names that no state or type has match nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ListFilter {
@@ -49,6 +71,28 @@ impl Coordinator {
             GroupKind::Classic(group) => Some(group.describe()),
             GroupKind::Consumer(_) => None,
         }
+    }
+
+    /// All groups, with at most so many offsets in all.
+    pub fn survey(&self, offsets_max: usize) -> Vec<SurveyedGroup> {
+        let mut left = offsets_max;
+        let mut surveyed = Vec::with_capacity(self.groups.len());
+        for (id, group) in &self.groups {
+            let (kind, state, member_count) = match &group.kind {
+                GroupKind::Classic(classic) => ("classic", classic.state().name(), classic.member_count()),
+                GroupKind::Consumer(group) => ("consumer", group.state().name(), group.members().len()),
+            };
+            let offsets = group.offsets.iter().take(left).map(|(topic, partition, committed)| SurveyedOffset {
+                topic: topic.clone(),
+                topic_id: committed.topic_id,
+                partition,
+                offset: committed.offset,
+            });
+            let offsets: Vec<_> = offsets.collect();
+            left -= offsets.len();
+            surveyed.push(SurveyedGroup { group: id.clone(), kind, state, member_count, offsets });
+        }
+        surveyed
     }
 
     /// By group id.

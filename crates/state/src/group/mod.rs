@@ -10,9 +10,10 @@
 //! * Time is an argument, and timers are data: [`Coordinator::next_deadline_ms`] and [`Coordinator::tick`].
 //!
 //! `record` has the bytes, `classic/` the group of the classic protocol, `consumer/` that of the consumer protocol,
-//! `consumer_requests` what is asked of it, `offsets` what is committed, `expiry` what is forgotten, `describe` what others
-//! are shown.
+//! `consumer_requests` what is asked of it, `beats` heartbeats that need no coordinator, `offsets` what is committed, `expiry`
+//! what is forgotten, `describe` what others are shown.
 
+mod beats;
 mod classic;
 mod config;
 pub mod consumer;
@@ -27,6 +28,7 @@ mod record;
 use capek_wire::ids::{PartitionIndex, Uuid};
 
 pub use crate::partition::ReplyId;
+pub use beats::{Beats, SteadyGroup, SteadyMember};
 pub use classic::{
     ClassicGroup, ClassicState, HeartbeatRequest, JoinAnswer, JoinRequest, JoinedMember, LeaveRequest, LeavingMember,
     Protocol, SyncAnswer, SyncRequest, UpgradingMember,
@@ -34,7 +36,7 @@ pub use classic::{
 pub use config::GroupConfig;
 pub use consumer_requests::ConsumerHeartbeat;
 pub use coordinator::{Coordinator, Group, GroupKind};
-pub use describe::{DescribedGroup, DescribedMember, ListFilter, ListedGroup};
+pub use describe::{DescribedGroup, DescribedMember, ListFilter, ListedGroup, SurveyedGroup, SurveyedOffset};
 pub use effects::{Cx, Effects};
 pub use offsets::{
     CommitRequest, DeleteOffsetsRequest, FetchRequest, FetchTopic, FetchedTopic, OffsetToCommit, Offsets,

@@ -1,6 +1,6 @@
 //! The leader replica of a partition, for one leader epoch: offsets, in-sync replicas, parked replies.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use capek_wire::batch::BatchHeader;
 use capek_wire::error_code::ErrorCode;
@@ -8,6 +8,7 @@ use capek_wire::ids::{BrokerId, LeaderEpoch, Offset};
 
 use super::admit::{AdmitContext, Admitted, check_after_checksum, check_before_checksum};
 use super::producers::{ProducerBatch, Producers};
+use super::replicas::{Ends, ReplicaSet, Replicas};
 use crate::Refusal;
 use crate::config::TimestampType;
 
@@ -23,10 +24,23 @@ pub struct ReplyId(pub u64);
 pub enum Effect {
     /// Readers may see everything below this offset.
     AdvanceHighWatermark(Offset),
-    /// The append that this reply waits for is committed.
+    /// The append that this reply waits for is as safe as it asked for.
     Reply(ReplyId),
     /// The append that this reply waits for is not in the log, and will not be.
     Refuse(ReplyId, ErrorCode),
+    /// Ask the controller for this in-sync set (with each follower's broker epoch; -1 is ours), which is about the record
+    /// with this partition epoch. The answer comes by [`Leader::in_sync_changed`] or [`Leader::in_sync_refused`]; while none
+    /// is certain, ask again.
+    ProposeInSync { members: Vec<(BrokerId, i64)>, partition_epoch: i32 },
+}
+
+/// What a reply waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// acks=1: this replica has it.
+    Flushed,
+    /// acks=all: every in-sync replica has it.
+    Committed,
 }
 
 /// What DeleteRecords asks of the log.
@@ -42,20 +56,22 @@ pub enum Trim {
 #[derive(Clone, Debug)]
 pub struct LeaderStart<P> {
     pub epoch: LeaderEpoch,
+    pub replicas: ReplicaSet,
+    /// An in-sync set that an earlier incarnation has proposed in this epoch, at this partition epoch, and that the controller
+    /// has neither refused nor shown: it may be committed yet. Empty: none.
+    pub proposed: Vec<BrokerId>,
+    /// min.insync.replicas, not more than there are replicas.
+    pub in_sync_min: usize,
+    pub now_ms: i64,
     pub log_start: Offset,
+    /// Where this epoch began: the log's end when its first leader started.
+    pub epoch_start: Offset,
     pub log_end: Offset,
     pub flushed_end: Offset,
     /// What readers were promised before; it does not go back.
     pub high_watermark: Offset,
     /// The batches of idempotent producers that the log holds, in offset order.
     pub producers: P,
-}
-
-/// How far another replica has got. There is none yet: with one broker the map is empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Follower {
-    flushed_end: Offset,
-    in_sync: bool,
 }
 
 /// An entry of the journal, of one batch or of several, that is not confirmed.
@@ -69,17 +85,22 @@ struct InFlight {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
     epoch: LeaderEpoch,
+    replicas: Replicas,
+    in_sync_min: usize,
     log_start: Offset,
+    epoch_start: Offset,
     log_end: Offset,
     flushed_end: Offset,
     high_watermark: Offset,
-    followers: BTreeMap<BrokerId, Follower>,
     producers: Producers,
     producer_expiration_ms: i64,
     in_flight: VecDeque<InFlight>,
     /// What was admitted from here on is not in any entry yet.
     unsubmitted_from: Offset,
+    /// acks=all.
     parked: BTreeSet<(Offset, ReplyId)>,
+    /// acks=1.
+    parked_local: BTreeSet<(Offset, ReplyId)>,
     failed: bool,
 }
 
@@ -95,19 +116,22 @@ impl Leader {
         }
         let mut leader = Leader {
             epoch: start.epoch,
+            replicas: Replicas::new(&start.replicas, &start.proposed, start.now_ms),
+            in_sync_min: start.in_sync_min,
             log_start: start.log_start,
+            epoch_start: start.epoch_start,
             log_end: start.log_end,
             flushed_end: start.flushed_end,
             high_watermark: start.high_watermark.max(start.log_start),
-            followers: BTreeMap::new(),
             producers,
             producer_expiration_ms: PRODUCER_EXPIRATION_MS,
             in_flight: VecDeque::new(),
             unsubmitted_from: start.log_end,
             parked: BTreeSet::new(),
+            parked_local: BTreeSet::new(),
             failed: false,
         };
-        leader.high_watermark = leader.high_watermark.max(leader.committed_end());
+        leader.advance(&mut Vec::new());
         leader
     }
 
@@ -132,7 +156,7 @@ impl Leader {
     }
 
     pub fn parked_count(&self) -> usize {
-        self.parked.len()
+        self.parked.len() + self.parked_local.len()
     }
 
     pub fn producer_count(&self) -> usize {
@@ -144,13 +168,36 @@ impl Leader {
         self.producers.last_batches()
     }
 
-    /// Replicas that count for the high watermark, this one among them.
+    /// Replicas that the controller knows to be in sync, this one among them.
     pub fn in_sync_count(&self) -> usize {
-        1 + self.followers.values().filter(|follower| follower.in_sync).count()
+        self.replicas.in_sync_count()
     }
 
-    fn replication_factor(&self) -> usize {
-        1 + self.followers.len()
+    pub fn in_sync(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        self.replicas.in_sync().iter().copied()
+    }
+
+    pub fn partition_epoch(&self) -> i32 {
+        self.replicas.partition_epoch()
+    }
+
+    /// Whether an in-sync set is proposed and not answered.
+    pub fn is_proposing(&self) -> bool {
+        self.replicas.is_proposing()
+    }
+
+    /// Readers may be told where the log ends: everything that an earlier leader has confirmed is below the high watermark
+    /// (KIP-207).
+    pub fn knows_committed_end(&self) -> bool {
+        self.high_watermark >= self.epoch_start
+    }
+
+    /// The batches of idempotent producers that the log holds, in offset order: before the first batch is admitted, if the
+    /// leader began without them.
+    pub fn recover_producers(&mut self, batches: impl IntoIterator<Item = ProducerBatch>) {
+        for batch in batches {
+            self.producers.recover(&batch);
+        }
     }
 
     /// Kafka's `producer.id.expiration.ms`, when it is not a day.
@@ -197,7 +244,7 @@ impl Leader {
         if context.acks != -1 {
             return Ok(());
         }
-        let replication_factor = self.replication_factor();
+        let replication_factor = self.replicas.count();
         let needed = context.config.min_insync_replicas_for(replication_factor as i32);
         let in_sync_count = self.in_sync_count();
         if (in_sync_count as i64) < i64::from(needed) {
@@ -233,27 +280,32 @@ impl Leader {
     }
 
     /// Everything admitted since the last call went to the journal as one entry: it is written or fails as a whole.
-    pub fn submitted(&mut self) {
+    pub fn submitted(&mut self, now_ms: i64) {
         if self.unsubmitted_from < self.log_end {
+            self.replicas.appended(self.unsubmitted_from, now_ms);
             let entry = InFlight { base_offset: self.unsubmitted_from, end_offset: self.log_end };
             self.in_flight.push_back(entry);
             self.unsubmitted_from = self.log_end;
         }
     }
 
-    /// Holds a reply back until everything below `end_offset` is committed. False: it is already, answer now.
-    pub fn park(&mut self, end_offset: Offset, reply: ReplyId) -> bool {
+    /// Holds a reply back until everything below `end_offset` is as safe as `wait` says. False: it is already, answer now.
+    pub fn park(&mut self, end_offset: Offset, reply: ReplyId, wait: Wait) -> bool {
         assert!(end_offset <= self.log_end, "a reply waits for an append that was never admitted");
-        if end_offset <= self.high_watermark {
+        let (safe_end, parked) = match wait {
+            Wait::Flushed => (self.flushed_end, &mut self.parked_local),
+            Wait::Committed => (self.high_watermark, &mut self.parked),
+        };
+        if end_offset <= safe_end {
             return false;
         }
-        self.parked.insert((end_offset, reply));
+        parked.insert((end_offset, reply));
         true
     }
 
     /// The reply is no longer wanted: it timed out or its connection went. False if it had been answered.
     pub fn unpark(&mut self, end_offset: Offset, reply: ReplyId) -> bool {
-        self.parked.remove(&(end_offset, reply))
+        self.parked.remove(&(end_offset, reply)) || self.parked_local.remove(&(end_offset, reply))
     }
 
     /// The journal has everything below `end_offset` (on the disk, or for an async topic in the page cache).
@@ -266,7 +318,64 @@ impl Leader {
         }
         self.unsubmitted_from = self.unsubmitted_from.max(end_offset);
         self.flushed_end = self.flushed_end.max(end_offset);
+        release(&mut self.parked_local, self.flushed_end, effects);
         self.advance(effects);
+    }
+
+    /// A follower asks for what comes after `fetch_offset`: it holds everything before, in agreement with this log.
+    pub fn follower_fetched(
+        &mut self,
+        from: BrokerId,
+        broker_epoch: i64,
+        fetch_offset: Offset,
+        now_ms: i64,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.replicas.fetched(from, broker_epoch, fetch_offset, self.ends(), now_ms);
+        self.advance(effects);
+    }
+
+    /// A follower has made everything below `end_offset` durable.
+    pub fn follower_flushed(
+        &mut self,
+        from: BrokerId,
+        broker_epoch: i64,
+        end_offset: Offset,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.replicas.flushed(from, broker_epoch, end_offset);
+        self.advance(effects);
+    }
+
+    /// Looks whether the in-sync set should be another one: after followers have reported, and from time to time, since
+    /// falling behind is not an event. `lag_max_ms` is `replica.lag.time.max.ms`.
+    pub fn review_in_sync(&mut self, lag_max_ms: i64, now_ms: i64, effects: &mut Vec<Effect>) {
+        self.replicas.review(self.ends(), lag_max_ms, now_ms, effects);
+    }
+
+    /// The image has a newer record of this partition, in this leader epoch.
+    pub fn in_sync_changed(&mut self, set: &ReplicaSet, now_ms: i64, effects: &mut Vec<Effect>) {
+        self.replicas.committed(set, now_ms);
+        self.advance(effects);
+    }
+
+    /// The controller has refused what was proposed about this partition epoch, and will not do it later: only after a
+    /// refusal that [`is_final`] (else an earlier attempt at the same proposal may be what has been done).
+    ///
+    /// [`is_final`]: in_sync_refusal_is_final
+    pub fn in_sync_refused(&mut self, partition_epoch: i32, now_ms: i64, effects: &mut Vec<Effect>) {
+        self.replicas.refused(partition_epoch, now_ms);
+        self.advance(effects);
+    }
+
+    /// `min.insync.replicas` (not more than there are replicas) is another one.
+    pub fn set_in_sync_min(&mut self, in_sync_min: usize, effects: &mut Vec<Effect>) {
+        self.in_sync_min = in_sync_min;
+        self.advance(effects);
+    }
+
+    fn ends(&self) -> Ends {
+        Ends { epoch_start: self.epoch_start, log_end: self.log_end, high_watermark: self.high_watermark }
     }
 
     /// The entry that ends at `end_offset` could not be written. It and all that came after it are refused, and this
@@ -281,7 +390,8 @@ impl Leader {
         self.in_flight.truncate(failed.unwrap_or(self.in_flight.len()));
         self.log_end = good_end;
         self.unsubmitted_from = good_end;
-        let refused = self.parked.split_off(&(good_end + 1, ReplyId(0)));
+        let mut refused = self.parked.split_off(&(good_end + 1, ReplyId(0)));
+        refused.append(&mut self.parked_local.split_off(&(good_end + 1, ReplyId(0))));
         effects.extend(refused.into_iter().map(|(_, reply)| Effect::Refuse(reply, ErrorCode::KafkaStorageError)));
     }
 
@@ -308,25 +418,34 @@ impl Leader {
         self.log_start = self.log_start.max(log_start);
     }
 
+    /// The high watermark moves to what the maximal in-sync set holds, while the committed one has enough members (KIP-966).
     fn advance(&mut self, effects: &mut Vec<Effect>) {
-        let committed_end = self.committed_end();
+        if self.replicas.in_sync_count() < self.in_sync_min {
+            return;
+        }
+        let committed_end = self.replicas.committed_end(self.flushed_end);
         if committed_end <= self.high_watermark {
             return;
         }
         self.high_watermark = committed_end;
         effects.push(Effect::AdvanceHighWatermark(committed_end));
-        while let Some(&(end_offset, reply)) = self.parked.first() {
-            if end_offset > committed_end {
-                break;
-            }
-            self.parked.pop_first();
-            effects.push(Effect::Reply(reply));
-        }
+        release(&mut self.parked, committed_end, effects);
     }
+}
 
-    /// What every in-sync replica holds durably.
-    fn committed_end(&self) -> Offset {
-        let in_sync = self.followers.values().filter(|follower| follower.in_sync);
-        in_sync.map(|follower| follower.flushed_end).fold(self.flushed_end, Offset::min)
+/// Whether a controller that answers a proposed in-sync set so has done nothing of it, now or before. Where it knows another
+/// leader or partition epoch, that may have come of this very proposal, whose first answer was lost; and NEW_LEADER_ELECTED
+/// says that it was done. Then the image will tell, and until then the leader waits for all that it has proposed.
+pub fn in_sync_refusal_is_final(error: ErrorCode) -> bool {
+    matches!(error, ErrorCode::IneligibleReplica | ErrorCode::InvalidRequest)
+}
+
+fn release(parked: &mut BTreeSet<(Offset, ReplyId)>, safe_end: Offset, effects: &mut Vec<Effect>) {
+    while let Some(&(end_offset, reply)) = parked.first() {
+        if end_offset > safe_end {
+            break;
+        }
+        parked.pop_first();
+        effects.push(Effect::Reply(reply));
     }
 }

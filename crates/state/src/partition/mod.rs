@@ -1,4 +1,4 @@
-//! A partition as its leader sees it.
+//! A partition as its leader and its followers see it.
 //!
 //! ```text
 //!    log start      high watermark     flushed end      log end
@@ -9,17 +9,24 @@
 //!        │   readable     │ not everywhere  │ or before it  │
 //! ```
 //!
+//! The high watermark is what every in-sync replica has made durable; a `Follower` copies the leader's log and learns the
+//! high watermark from it.
+//!
 //! All four are exclusive ends (the log start is the first that is left) and none goes back while a leader lives, but
 //! for the log end after a failed append, and then the leader admits nothing more.
 
 mod admit;
 mod convert;
+mod follower;
 mod leader;
 mod producers;
 mod record_checks;
+mod replicas;
 
 pub use admit::{AdmitContext, Admitted, check_before_checksum, check_bytes};
 pub use convert::convert;
-pub use leader::{Effect, Leader, LeaderStart, ReplyId, Trim};
+pub use follower::{Divergence, Fetched, FetchedRecords, Follower, FollowerEffect, FollowerStart};
+pub use leader::{Effect, Leader, LeaderStart, ReplyId, Trim, Wait, in_sync_refusal_is_final};
 pub use producers::{PRODUCER_BATCHES_MAX, ProducerBatch};
 pub use record_checks::{RecordError, RecordsRefused, check_keys, check_timestamps, timestamp_errors};
+pub use replicas::ReplicaSet;

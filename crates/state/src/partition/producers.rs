@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use capek_wire::batch::BatchHeader;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{Offset, ProducerId};
+use capek_wire::keyed::KeyedProducers;
 
 use crate::Refusal;
 
@@ -70,6 +71,7 @@ impl CachedBatch {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
+    keyed: KeyedProducers,
 }
 
 impl Producers {
@@ -119,6 +121,7 @@ impl Producers {
             });
             now_ms.saturating_sub(last_write_ms) < expiration_ms
         });
+        self.keyed.retain(|producer_id| self.by_id.contains_key(&producer_id));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -147,6 +150,7 @@ impl Producers {
             batches: Vec::new(),
             last_write_ms: None,
         });
+        let earlier = producer.batches.last().map(|batch| batch.last_offset);
         if producer.epoch != batch.epoch {
             producer.epoch = batch.epoch;
             producer.batches.clear();
@@ -162,6 +166,9 @@ impl Producers {
             timestamp_ms: batch.timestamp_ms,
         });
         producer.last_write_ms = now_ms;
+        if let Some(oldest) = self.keyed.note(batch.producer_id, earlier, batch.last_offset) {
+            self.by_id.remove(&oldest);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rules of groups as promises, each held against the plain state machine that keeps it.
 
+mod beats;
+mod beside;
 mod client;
 mod fixtures;
 mod joining;

@@ -4,6 +4,7 @@
 //! * in one generation no partition has two owners;
 //! * a committed offset never goes back;
 //! * what the log says is what the live shard says of offsets;
+//! * a heartbeat that did not reach the coordinator is answered, and counts, as if it had;
 //!
 //! and when the trouble is over, all members are soon of one stable generation, and each partition has its owner: nobody
 //! waits for ever. `CAPEK_TEST_SEEDS=FIRST..END` runs others than the usual ones; a failure names its seed.
@@ -19,6 +20,7 @@ use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Uuid;
 
+use crate::beside::WithBeats;
 use crate::client::{Action, Client, PARTITIONS, Timeouts};
 use crate::fixtures::{GROUP, protocol, subscription, text};
 
@@ -95,7 +97,7 @@ struct World {
     /// When the last message of each direction arrives: a connection keeps the order.
     arrivals: BTreeMap<(usize, bool), i64>,
     /// None while it loads.
-    coordinator: Option<Coordinator>,
+    coordinator: Option<WithBeats>,
     log: Vec<Record>,
     flushed: usize,
     /// Answers wait until the log is flushed so far.
@@ -175,7 +177,7 @@ impl World {
                 let next_ms = 50 + self.random.below(200) as i64;
                 self.after(next_ms, Event::Client(client));
             }
-            Event::Coordinator => self.coordinate(|coordinator, now_ms, effects| coordinator.tick(now_ms, effects)),
+            Event::Coordinator => self.tick(),
             Event::Flushed(life) if life == self.coordinator_life => self.flush(),
             Event::Flushed(_) => {}
             Event::Loaded => self.load(),
@@ -235,12 +237,16 @@ impl World {
         let answer = match request {
             Request::Join(request) => {
                 self.waiting.insert(reply, line);
-                coordinator.join(now_ms, request, reply, &mut effects);
+                coordinator.change(&mut effects, |coordinator, effects| {
+                    coordinator.join(now_ms, request.clone(), reply, effects);
+                });
                 None
             }
             Request::Sync(request) => {
                 self.waiting.insert(reply, line);
-                coordinator.sync(now_ms, request, reply, &mut effects);
+                coordinator.change(&mut effects, |coordinator, effects| {
+                    coordinator.sync(now_ms, request.clone(), reply, effects);
+                });
                 None
             }
             Request::Heartbeat(request) => {
@@ -248,13 +254,15 @@ impl World {
                 return self.send(line.client, false, Event::Tell(line, Answer::Heartbeat(error)));
             }
             Request::Commit(request) => {
-                let committed = coordinator.commit_offsets(now_ms, request, &mut effects);
+                let committed = coordinator.commit(now_ms, request, &mut effects);
                 let error = committed.map_or_else(|error| error, |errors| errors.first().copied().unwrap_or_default());
                 Some(Answer::Commit(error))
             }
             Request::Fetch => Some(Answer::Fetch(positions(coordinator))),
             Request::Leave(request) => {
-                coordinator.leave(now_ms, &request, &mut effects).expect("the group has an id");
+                let left = coordinator
+                    .change(&mut effects, |coordinator, effects| coordinator.leave(now_ms, &request, effects));
+                left.expect("the group has an id");
                 Some(Answer::Left)
             }
         };
@@ -264,10 +272,10 @@ impl World {
         }
     }
 
-    fn coordinate(&mut self, work: impl FnOnce(&mut Coordinator, i64, &mut Effects)) {
+    fn tick(&mut self) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let mut effects = Effects::default();
-        work(coordinator, self.now_ms, &mut effects);
+        coordinator.tick(self.now_ms, &mut effects);
         self.carry_out(effects);
     }
 
@@ -288,7 +296,7 @@ impl World {
                 self.park(line, Answer::Sync(answer));
             }
         }
-        let deadline_ms = self.coordinator.as_ref().and_then(Coordinator::next_deadline_ms);
+        let deadline_ms = self.coordinator.as_ref().and_then(|coordinator| coordinator.next_deadline_ms());
         if let Some(deadline_ms) = deadline_ms {
             self.after((deadline_ms - self.now_ms).max(0), Event::Coordinator);
         }
@@ -335,7 +343,7 @@ impl World {
         let mut coordinator = replayed(&self.log);
         let mut effects = Effects::default();
         coordinator.loaded(self.now_ms, &mut effects);
-        self.coordinator = Some(coordinator);
+        self.coordinator = Some(WithBeats::new(coordinator));
         self.carry_out(effects);
     }
 

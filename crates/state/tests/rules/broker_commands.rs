@@ -71,6 +71,25 @@ fn a_second_process_with_the_same_id_waits_until_the_first_is_gone() {
     assert!(epoch_of(&mut image, registration(2)) > first);
 }
 
+/// It was on its way while its process ended and the next one registered.
+#[test]
+fn a_registration_that_comes_late_takes_nobodys_place() {
+    let mut image = cluster(0);
+    let sure = |incarnation, previous_epoch| RegisterBroker {
+        previous_is_gone: true,
+        previous_epoch: Some(previous_epoch),
+        ..registration(incarnation)
+    };
+    let first = epoch_of(&mut image, sure(1, -1));
+    let second = epoch_of(&mut image, sure(3, first));
+    for late in [sure(2, first), sure(2, -1), sure(1, -1)] {
+        let refused = decide(&image, &Command::RegisterBroker(late)).map_err(|refusal| refusal.code);
+        assert_eq!(refused, Err(ErrorCode::StaleBrokerEpoch));
+    }
+    assert_eq!(epoch_of(&mut image, sure(3, first)), second, "a retry of what is recorded");
+    assert!(epoch_of(&mut image, sure(4, second)) > second);
+}
+
 #[test]
 fn fencing_is_for_the_current_life() {
     let mut image = cluster(1);
@@ -90,9 +109,12 @@ fn fencing_is_for_the_current_life() {
 #[test]
 fn an_unregistered_broker_is_gone() {
     let mut image = cluster(2);
-    run(&mut image, &Command::UnregisterBroker { broker: 1 });
+    let epoch = image.broker(1).expect("it is registered").epoch;
+    let late = decide(&image, &Command::UnregisterBroker { broker: 1, epoch: epoch - 1 });
+    assert_eq!(late.map_err(|refusal| refusal.code), Err(ErrorCode::StaleBrokerEpoch), "another life was meant");
+    run(&mut image, &Command::UnregisterBroker { broker: 1, epoch });
     assert_eq!(image.brokers().map(|broker| broker.id).collect::<Vec<_>>(), [2]);
-    let again = decide(&image, &Command::UnregisterBroker { broker: 1 });
+    let again = decide(&image, &Command::UnregisterBroker { broker: 1, epoch });
     assert_eq!(again.map_err(|refusal| refusal.code), Err(ErrorCode::BrokerIdNotRegistered));
 }
 

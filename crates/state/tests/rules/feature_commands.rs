@@ -20,8 +20,8 @@ fn image() -> Image {
 
 fn update(updates: &[(&str, i16, i8)]) -> Result<Decision, Refusal> {
     let supported = vec![
-        SupportedFeature { name: "metadata.version", lowest: 7, highest: 30 },
-        SupportedFeature { name: "group.version", lowest: 0, highest: 1 },
+        SupportedFeature { name: "metadata.version".into(), lowest: 7, highest: 30 },
+        SupportedFeature { name: "group.version".into(), lowest: 0, highest: 1 },
     ];
     let of = |(name, level, upgrade_type): &(&str, i16, i8)| FeatureUpdate {
         name: (*name).to_owned(),

@@ -20,6 +20,7 @@ fn facts(high_watermark: i64) -> AnswerFacts {
         has_records: false,
         is_error: false,
         is_diverging: false,
+        is_redirected: false,
         high_watermark,
         last_stable_offset: high_watermark,
         log_start_offset: 0,
@@ -84,6 +85,15 @@ fn an_answer_holds_only_what_changed() {
     let diverging = |partition| AnswerFacts { is_diverging: partition == 0, ..trimmed(partition) };
     assert_eq!(told(&mut session, diverging), [0]);
     assert_eq!(told(&mut session, diverging), [0], "until the client has truncated");
+}
+
+#[test]
+fn a_client_is_sent_elsewhere_each_time_it_asks() {
+    let mut session = session();
+    let elsewhere = |partition| AnswerFacts { is_redirected: partition == 2, ..facts(5) };
+    assert_eq!(told(&mut session, |_| facts(5)), []);
+    assert_eq!(told(&mut session, elsewhere), [2]);
+    assert_eq!(told(&mut session, elsewhere), [2]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use capek_state::Refusal;
 use capek_state::cluster::{Command, CreateTopic, Decision, Image, Record, RegisterBroker, decide};
 use capek_state::config::TopicConfig;
-use capek_state::partition::{AdmitContext, Leader, LeaderStart, ProducerBatch};
+use capek_state::partition::{AdmitContext, Leader, LeaderStart, ProducerBatch, ReplicaSet};
 use capek_wire::ErrorCode;
 use capek_wire::batch::BatchHeader;
 use capek_wire::ids::{BrokerId, Uuid};
@@ -68,7 +68,12 @@ pub fn leader_at(log_end: i64) -> Leader {
 pub fn leader_with(log_end: i64, producers: Vec<ProducerBatch>) -> Leader {
     Leader::new(LeaderStart {
         epoch: 7,
+        replicas: ReplicaSet::alone(1),
+        proposed: Vec::new(),
+        in_sync_min: 1,
+        now_ms: 0,
         log_start: 0,
+        epoch_start: log_end,
         log_end,
         flushed_end: log_end,
         high_watermark: log_end,

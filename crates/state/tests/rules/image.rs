@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use capek_state::cluster::{
     AlterConfigs, Command, ConfigOperation, ConfigOperationKind, ConfigResource, CreatePartitions, CreateTopic, Delta,
-    Image, Record, TopicReference, decide,
+    Image, Partition, Record, TopicReference, decide,
 };
 use capek_state::config::{Flush, find_topic_config, resolve_with_origin};
 use proptest::prelude::*;
@@ -176,6 +176,30 @@ fn ten_thousand_partitions_are_applied_quickly() {
     assert!(started.elapsed() < GENEROUS, "{:?}", started.elapsed());
 }
 
+#[test]
+fn a_snapshot_holds_whatever_a_record_can_say() {
+    let mut image = cluster(3);
+    let [orders, gone] = [topic("orders", 3, 3), topic("gone", 1, 1)];
+    run(&mut image, &Command::CreateTopic(orders));
+    run(&mut image, &Command::CreateTopic(gone));
+    run(&mut image, &set("orders", "retention.ms", "5"));
+    run(&mut image, &delete("gone"));
+    run(&mut image, &Command::AllocateProducerIds { broker: 1 });
+    run(&mut image, &Command::SetFeature { name: "on".to_owned(), level: 3 });
+    run(&mut image, &Command::SetFeature { name: "taken.back".to_owned(), level: 0 });
+    let epoch = image.broker(2).map_or(0, |broker| broker.epoch);
+    run(&mut image, &Command::FenceBroker { broker: 2, epoch });
+    let epoch = image.broker(3).map_or(0, |broker| broker.epoch);
+    run(&mut image, &Command::UnregisterBroker { broker: 3, epoch });
+    let restored = Image::from_records(image.records_applied(), &image.to_records());
+    assert_eq!(restored, image);
+    assert_eq!(restored.feature_level("taken.back"), Some(0));
+    let delta = Delta::between(&Image::default(), &image);
+    assert!(delta.cluster_created && delta.producer_ids_allocated);
+    assert_eq!((delta.topics_created.len(), delta.brokers_changed.len(), delta.features_changed.len()), (1, 2, 2));
+    assert_eq!(delta.configs_changed, BTreeSet::from([ConfigResource::topic("orders")]));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Create(u8, i32),
@@ -252,5 +276,47 @@ proptest! {
             prop_assert_eq!(delta.topics_deleted.contains_key(&topic.id), after.topic(topic.id).is_none());
         }
         prop_assert_eq!(after.partition_count(), after.topics().map(|topic| topic.partitions.len()).sum::<usize>());
+
+        // So does one without the log; what changed and changed back it cannot know.
+        let between = Delta::between(&before, &after);
+        prop_assert_eq!(&between.topics_created, &delta.topics_created);
+        prop_assert!(between.topics_deleted.keys().eq(delta.topics_deleted.keys()));
+        // A name that was deleted and is there again has lost what was configured for it.
+        let is_of_a_lost_topic =
+            |name: &str| delta.topics_deleted.values().any(|topic| *topic.name == *name);
+        for resource in &between.configs_changed {
+            prop_assert!(delta.configs_changed.contains(resource) || is_of_a_lost_topic(&resource.name));
+        }
+        prop_assert!(between.brokers_changed.is_subset(&delta.brokers_changed));
+        for (topic, partitions) in &between.partitions_changed {
+            prop_assert!(delta.partitions_changed.get(topic).is_some_and(|noted| partitions.is_subset(noted)));
+        }
+        prop_assert_eq!(Delta::between(&after, &after), Delta::default());
+
+        // A snapshot is the same image again.
+        let restored = Image::from_records(after.records_applied(), &after.to_records());
+        prop_assert_eq!(restored, after);
     }
+}
+
+#[test]
+fn a_replica_is_done_without_where_another_leads_and_nobody_counts_on_it() {
+    let partition = |leader, isr: &[i32], elr: &[i32]| Partition {
+        replicas: vec![1, 2, 3],
+        isr: isr.to_vec(),
+        leader,
+        leader_epoch: 0,
+        partition_epoch: 0,
+        dirs: Vec::new(),
+        elr: elr.to_vec(),
+        last_known_elr: vec![1],
+        adding: Vec::new(),
+        removing: Vec::new(),
+        offline: vec![1],
+    };
+    assert!(partition(2, &[2, 3], &[]).can_do_without(1));
+    assert!(!partition(2, &[1, 2], &[]).can_do_without(1), "it is in sync");
+    assert!(!partition(2, &[2], &[1]).can_do_without(1), "it may be elected");
+    assert!(!partition(-1, &[], &[]).can_do_without(1), "nobody has what it has");
+    assert!(!partition(1, &[1], &[]).can_do_without(1), "it leads");
 }

@@ -1,7 +1,7 @@
 //! What a leader does when the journal answers: exact effects.
 
 use capek_state::config::TopicConfig;
-use capek_state::partition::{Admitted, Effect, Leader, LeaderStart, ReplyId, Trim};
+use capek_state::partition::{Admitted, Effect, Leader, LeaderStart, ReplicaSet, ReplyId, Trim, Wait};
 use capek_wire::ErrorCode;
 
 use crate::fixtures::{From, batch, context, idempotent, leader_at};
@@ -21,7 +21,7 @@ fn append(leader: &mut Leader, record_count: i32) -> i64 {
 /// Appends one batch as an entry of its own.
 fn append_entry(leader: &mut Leader, record_count: i32) -> i64 {
     let end_offset = append(leader, record_count);
-    leader.submitted();
+    leader.submitted(0);
     end_offset
 }
 
@@ -41,9 +41,9 @@ fn failed(leader: &mut Leader, end_offset: i64) -> Vec<Effect> {
 fn a_flush_advances_the_high_watermark_and_answers_what_it_covers() {
     let mut leader = leader_at(0);
     let first_end = append(&mut leader, 3);
-    assert!(leader.park(first_end, FIRST));
+    assert!(leader.park(first_end, FIRST, Wait::Committed));
     let second_end = append(&mut leader, 2);
-    assert!(leader.park(second_end, SECOND));
+    assert!(leader.park(second_end, SECOND, Wait::Committed));
     assert_eq!(flushed(&mut leader, 3), [Effect::AdvanceHighWatermark(3), Effect::Reply(FIRST)]);
     assert_eq!(leader.parked_count(), 1);
     assert_eq!(flushed(&mut leader, 5), [Effect::AdvanceHighWatermark(5), Effect::Reply(SECOND)]);
@@ -54,9 +54,9 @@ fn a_flush_advances_the_high_watermark_and_answers_what_it_covers() {
 fn one_flush_answers_many_in_offset_order() {
     let mut leader = leader_at(0);
     let ends: Vec<i64> = (0..3).map(|_| append(&mut leader, 1)).collect();
-    assert!(leader.park(ends[1], SECOND));
-    assert!(leader.park(ends[2], FIRST));
-    assert!(leader.park(ends[0], THIRD));
+    assert!(leader.park(ends[1], SECOND, Wait::Committed));
+    assert!(leader.park(ends[2], FIRST, Wait::Committed));
+    assert!(leader.park(ends[0], THIRD, Wait::Committed));
     let replies = [Effect::Reply(THIRD), Effect::Reply(SECOND), Effect::Reply(FIRST)];
     let effects = flushed(&mut leader, 3);
     assert_eq!(effects[0], Effect::AdvanceHighWatermark(3));
@@ -67,7 +67,7 @@ fn one_flush_answers_many_in_offset_order() {
 fn a_flush_in_the_middle_of_a_batch_answers_it_not() {
     let mut leader = leader_at(0);
     let end = append(&mut leader, 4);
-    leader.park(end, FIRST);
+    leader.park(end, FIRST, Wait::Committed);
     assert_eq!(flushed(&mut leader, 2), [Effect::AdvanceHighWatermark(2)]);
 }
 
@@ -82,7 +82,7 @@ fn an_old_flush_is_no_news() {
 #[test]
 fn what_is_committed_need_not_wait() {
     let mut leader = leader_at(5);
-    assert!(!leader.park(5, FIRST));
+    assert!(!leader.park(5, FIRST, Wait::Committed));
     assert_eq!(leader.parked_count(), 0);
 }
 
@@ -90,8 +90,8 @@ fn what_is_committed_need_not_wait() {
 fn a_reply_that_timed_out_is_answered_no_more() {
     let mut leader = leader_at(0);
     let end = append(&mut leader, 1);
-    leader.park(end, FIRST);
-    leader.park(end, SECOND);
+    leader.park(end, FIRST, Wait::Committed);
+    leader.park(end, SECOND, Wait::Committed);
     assert!(leader.unpark(end, FIRST));
     assert!(!leader.unpark(end, FIRST));
     assert_eq!(flushed(&mut leader, 1), [Effect::AdvanceHighWatermark(1), Effect::Reply(SECOND)]);
@@ -101,7 +101,7 @@ fn a_reply_that_timed_out_is_answered_no_more() {
 #[test]
 #[should_panic(expected = "never admitted")]
 fn a_reply_cannot_wait_for_what_was_never_admitted() {
-    leader_at(5).park(6, FIRST);
+    leader_at(5).park(6, FIRST, Wait::Committed);
 }
 
 #[test]
@@ -114,9 +114,9 @@ fn the_journal_cannot_flush_what_was_never_admitted() {
 fn a_failed_append_is_cut_back_with_all_that_followed() {
     let mut leader = leader_at(0);
     let ends: Vec<i64> = (0..3).map(|_| append_entry(&mut leader, 2)).collect();
-    leader.park(ends[0], FIRST);
-    leader.park(ends[1], SECOND);
-    leader.park(ends[2], THIRD);
+    leader.park(ends[0], FIRST, Wait::Committed);
+    leader.park(ends[1], SECOND, Wait::Committed);
+    leader.park(ends[2], THIRD, Wait::Committed);
     let refused = [SECOND, THIRD].map(|reply| Effect::Refuse(reply, ErrorCode::KafkaStorageError));
     assert_eq!(failed(&mut leader, ends[1]), refused);
     assert_eq!(failed(&mut leader, ends[2]), [], "the later entries of the incarnation fail too, and are gone already");
@@ -132,7 +132,7 @@ fn an_entry_of_several_batches_fails_as_a_whole() {
     let second = append(&mut leader, 1);
     let third = append_entry(&mut leader, 1);
     let replies = [(first, FIRST), (second, SECOND), (third, THIRD)];
-    replies.iter().for_each(|(end, reply)| assert!(leader.park(*end, *reply)));
+    replies.iter().for_each(|(end, reply)| assert!(leader.park(*end, *reply, Wait::Committed)));
     let refused = [SECOND, THIRD].map(|reply| Effect::Refuse(reply, ErrorCode::KafkaStorageError));
     assert_eq!(failed(&mut leader, third), refused);
     assert_eq!(leader.log_end(), first);
@@ -142,7 +142,7 @@ fn an_entry_of_several_batches_fails_as_a_whole() {
 fn what_was_never_submitted_fails_from_the_flushed_end_on() {
     let mut leader = leader_at(0);
     let ends: Vec<i64> = (0..3).map(|_| append(&mut leader, 1)).collect();
-    assert!(leader.park(ends[1], SECOND) && leader.park(ends[2], THIRD));
+    assert!(leader.park(ends[1], SECOND, Wait::Committed) && leader.park(ends[2], THIRD, Wait::Committed));
     assert_eq!(flushed(&mut leader, ends[0]), [Effect::AdvanceHighWatermark(1)]);
     let refused = [SECOND, THIRD].map(|reply| Effect::Refuse(reply, ErrorCode::KafkaStorageError));
     assert_eq!(failed(&mut leader, ends[2]), refused);
@@ -169,7 +169,7 @@ fn a_duplicate_of_a_failed_append_is_refused_with_it() {
     assert_eq!(leader.admit(&header, &context(&config)), Ok(Admitted::Append { base_offset: 0, end_offset: 2 }));
     let again = leader.admit(&header, &context(&config));
     assert!(matches!(again, Ok(Admitted::Duplicate { base_offset: 0, end_offset: 2, .. })));
-    assert!(leader.park(2, FIRST) && leader.park(2, SECOND));
+    assert!(leader.park(2, FIRST, Wait::Committed) && leader.park(2, SECOND, Wait::Committed));
     let refused = [FIRST, SECOND].map(|reply| Effect::Refuse(reply, ErrorCode::KafkaStorageError));
     assert_eq!(failed(&mut leader, 2), refused);
 }
@@ -201,7 +201,19 @@ fn records_are_deleted_up_to_the_high_watermark() {
 
 #[test]
 fn a_leader_keeps_what_was_promised_and_commits_what_is_flushed() {
-    let start = LeaderStart { epoch: 1, log_start: 2, log_end: 9, flushed_end: 7, high_watermark: 4, producers: [] };
+    let start = LeaderStart {
+        epoch: 1,
+        replicas: ReplicaSet::alone(1),
+        proposed: Vec::new(),
+        in_sync_min: 1,
+        now_ms: 0,
+        log_start: 2,
+        epoch_start: 9,
+        log_end: 9,
+        flushed_end: 7,
+        high_watermark: 4,
+        producers: [],
+    };
     assert_eq!(Leader::new(start.clone()).high_watermark(), 7);
     let promised = LeaderStart { high_watermark: 8, ..start.clone() };
     assert_eq!(Leader::new(promised).high_watermark(), 8, "async: seen from the page cache");

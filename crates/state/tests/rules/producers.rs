@@ -4,6 +4,7 @@ use capek_state::config::TopicConfig;
 use capek_state::partition::{Admitted, Leader, PRODUCER_BATCHES_MAX, ProducerBatch};
 use capek_wire::ErrorCode;
 use capek_wire::batch::BatchHeader;
+use capek_wire::keyed::{KEYED_PRODUCER_ID_FIRST, KEYED_PRODUCERS_MAX};
 use proptest::prelude::*;
 
 use crate::fixtures::{From, NOW_MS, context, idempotent, leader_at, leader_with, topic_config};
@@ -68,6 +69,22 @@ fn the_last_five_batches_are_known_again() {
     }
     assert_eq!(admit(&mut leader, at(0), 1), Err(ErrorCode::OutOfOrderSequenceNumber), "the sixth is forgotten");
     assert_eq!(leader.log_end(), 6);
+}
+
+/// What stands for a key is written once and never again: without a limit a partition would remember all of them for a day.
+#[test]
+fn only_the_newest_keys_of_a_partition_are_known_again() {
+    let key = |index: usize| From { producer: KEYED_PRODUCER_ID_FIRST + index as i64, epoch: 0, sequence: 77 };
+    let mut leader = leader_at(0);
+    assert_eq!(admit(&mut leader, at(0), 1), appended(0, 1));
+    for index in 0..=KEYED_PRODUCERS_MAX {
+        assert!(admit(&mut leader, key(index), 1).is_ok());
+    }
+    let end = leader.log_end();
+    assert_eq!(admit(&mut leader, key(1), 1), duplicate(2, 3), "the oldest that is remembered");
+    assert_eq!(admit(&mut leader, key(KEYED_PRODUCERS_MAX), 1), duplicate(end - 1, end));
+    assert_eq!(admit(&mut leader, at(0), 1), duplicate(0, 1), "a client's producer is no key");
+    assert_eq!(admit(&mut leader, key(0), 1), appended(end, end + 1), "forgotten");
 }
 
 #[test]

@@ -1,8 +1,28 @@
 //! Metadata records on the disk: what was written once is read for ever.
 
-use capek_state::cluster::{BrokerRecord, ConfigKind, ConfigResource, Endpoint, PartitionRecord, Record, RecordError};
+use capek_state::cluster::{
+    BrokerRecord, ConfigKind, ConfigResource, Endpoint, PartitionRecord, PartitionStateRecord, Record, RecordError,
+};
 use capek_wire::ids::Uuid;
 use proptest::prelude::*;
+
+fn partition_state() -> PartitionStateRecord {
+    PartitionStateRecord {
+        topic_id: Uuid([3; 16]),
+        partition: 7,
+        replicas: vec![1, 2, 3],
+        isr: vec![2],
+        elr: vec![3],
+        last_known_elr: vec![1],
+        leader: 2,
+        leader_epoch: 5,
+        partition_epoch: 9,
+        adding: vec![3],
+        removing: vec![1],
+        dirs: vec![Uuid::ZERO],
+        offline: vec![3],
+    }
+}
 
 /// Every record with the bytes that the first release wrote. Never change a line: add new ones.
 fn golden() -> Vec<(Record, &'static str)> {
@@ -54,6 +74,11 @@ fn golden() -> Vec<(Record, &'static str)> {
         (changed(resource(ConfigKind::ClientMetrics, "m"), None), "01010803016d0c726574656e74696f6e2e6d7300"),
         (Record::ProducerIdsAllocated { next: 1000 }, "010109d00f"),
         (Record::Feature { name: "f".to_owned(), level: -1 }, "01010a016601"),
+        (Record::BrokerInControlledShutdown { broker: 2, epoch: 3 }, "01010b0406"),
+        (
+            Record::PartitionState(partition_state()),
+            "01010c030303030303030303030303030303030e03020406010401060102040a120106010201000000000000000000000000000000000106",
+        ),
     ]
 }
 

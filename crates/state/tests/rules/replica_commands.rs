@@ -3,7 +3,7 @@
 use capek_state::Refusal;
 use capek_state::cluster::{
     Assignment, Command, CreateTopic, Decision, ElectLeaders, ElectionKind, Image, Outcome, PartitionName,
-    PartitionRecord, Reassignment, Record, decide,
+    PartitionRecord, PartitionStateRecord, Reassignment, Record, decide,
 };
 use capek_wire::ErrorCode;
 use capek_wire::ids::Uuid;
@@ -57,6 +57,26 @@ fn reassign(image: &Image, partition: PartitionName, replicas: Option<&[i32]>) -
     (records, outcomes.remove(0))
 }
 
+/// What a decision writes: the same, and nothing of a cluster.
+fn whole(record: PartitionRecord) -> Record {
+    let PartitionRecord { topic_id, partition, replicas, isr, leader, leader_epoch, partition_epoch, dirs } = record;
+    Record::PartitionState(PartitionStateRecord {
+        topic_id,
+        partition,
+        replicas,
+        isr,
+        elr: Vec::new(),
+        last_known_elr: Vec::new(),
+        leader,
+        leader_epoch,
+        partition_epoch,
+        adding: Vec::new(),
+        removing: Vec::new(),
+        dirs,
+        offline: Vec::new(),
+    })
+}
+
 #[test]
 fn an_election_without_need_is_said_to_be_one() {
     let image = image();
@@ -87,7 +107,7 @@ fn the_preferred_replica_is_elected_once_it_is_in_sync() {
     apply(&mut image, &[Record::Partition(in_sync.clone())]);
     let (records, outcomes) = elect(&image, ElectionKind::Preferred, vec![name("t", 0), name("t", 0)]);
     let elected = PartitionRecord { leader: 1, leader_epoch: 2, partition_epoch: 3, ..in_sync };
-    assert_eq!(records, [Record::Partition(elected)]);
+    assert_eq!(records, [whole(elected)]);
     assert_eq!(outcomes[0], Ok(()));
     assert_eq!(outcomes[1].as_ref().map_err(|refusal| refusal.code), Err(ErrorCode::ElectionNotNeeded));
 }
@@ -98,7 +118,7 @@ fn an_unclean_election_takes_a_replica_in_sync_before_any_other() {
     let leaderless = PartitionRecord { leader: -1, isr: vec![3], ..state(&image) };
     apply(&mut image, &[Record::Partition(leaderless.clone())]);
     let leader = |image: &Image| match &elect(image, ElectionKind::Unclean, vec![name("t", 0)]).0[..] {
-        [Record::Partition(elected)] => (elected.leader, elected.isr.clone()),
+        [Record::PartitionState(elected)] => (elected.leader, elected.isr.clone()),
         other => panic!("{other:?}"),
     };
     assert_eq!(leader(&image), (3, vec![3]));
@@ -122,7 +142,7 @@ fn another_order_makes_another_replica_the_preferred_one() {
     assert_eq!(outcome, Ok(()));
     let dirs = vec![Uuid([3; 16]), Uuid([1; 16]), Uuid([2; 16])];
     let reordered = PartitionRecord { replicas: vec![3, 1, 2], dirs, partition_epoch: 1, ..state(&image) };
-    assert_eq!(records, [Record::Partition(reordered)]);
+    assert_eq!(records, [whole(reordered)]);
 }
 
 #[test]

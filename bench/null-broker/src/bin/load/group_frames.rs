@@ -1,4 +1,4 @@
-//! FindCoordinator v1, JoinGroup v3, SyncGroup v2, Heartbeat v2, OffsetCommit v3, by hand.
+//! FindCoordinator v1, JoinGroup v3, SyncGroup v2, Heartbeat v2, OffsetCommit v3, OffsetFetch v3, by hand.
 
 use std::io;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use crate::frames::{connect, put_string, request, response};
 
 const OFFSET_COMMIT: i16 = 8;
+const OFFSET_FETCH: i16 = 9;
 const FIND_COORDINATOR: i16 = 10;
 const JOIN_GROUP: i16 = 11;
 const HEARTBEAT: i16 = 12;
@@ -137,8 +138,8 @@ async fn error_of(socket: &mut TcpStream) -> io::Result<i16> {
     Ok(fields.i16())
 }
 
-/// Of partition 0, by somebody who is no member.
-pub fn commit(group: &str, topic: &str, offset: i64) -> Vec<u8> {
+/// Of the first so many partitions, by somebody who is no member.
+pub fn commit(group: &str, topic: &str, partitions: i32, offset: i64) -> Vec<u8> {
     let mut body = Vec::new();
     put_string(&mut body, group);
     body.extend((-1i32).to_be_bytes());
@@ -146,14 +147,51 @@ pub fn commit(group: &str, topic: &str, offset: i64) -> Vec<u8> {
     body.extend((-1i64).to_be_bytes());
     body.extend(1i32.to_be_bytes());
     put_string(&mut body, topic);
-    body.extend(1i32.to_be_bytes());
-    body.extend(0i32.to_be_bytes());
-    body.extend(offset.to_be_bytes());
-    put_string(&mut body, "");
+    body.extend(partitions.to_be_bytes());
+    for partition in 0..partitions {
+        body.extend(partition.to_be_bytes());
+        body.extend(offset.to_be_bytes());
+        put_string(&mut body, "");
+    }
     request(OFFSET_COMMIT, 3, &body)
 }
 
-/// The last field of the answer for one partition is its error code.
-pub fn commit_error(body: &[u8]) -> i16 {
-    body.last_chunk().map_or(-1, |code| i16::from_be_bytes(*code))
+/// The first error code among those of so many partitions.
+pub fn commit_error(body: &[u8], partitions: i32) -> i16 {
+    let mut fields = Fields(body);
+    let (_throttle_ms, _topics, _name) = (fields.i32(), fields.i32(), fields.string());
+    if fields.i32() != partitions {
+        return -1;
+    }
+    let errors = (0..partitions).map(|_| {
+        fields.i32();
+        fields.i16()
+    });
+    errors.fold(0, |first, error| if first == 0 { error } else { first })
+}
+
+pub fn fetch_offset(group: &str, topic: &str, partition: i32) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_string(&mut body, group);
+    body.extend(1i32.to_be_bytes());
+    put_string(&mut body, topic);
+    body.extend(1i32.to_be_bytes());
+    body.extend(partition.to_be_bytes());
+    request(OFFSET_FETCH, 3, &body)
+}
+
+/// Error code and offset of the only partition.
+pub fn fetched_offset(body: &[u8]) -> (i16, i64) {
+    let mut fields = Fields(body);
+    let (_throttle_ms, topics) = (fields.i32(), fields.i32());
+    let mut offset = -1;
+    for _ in 0..topics {
+        let (_name, _partitions, _index) = (fields.string(), fields.i32(), fields.i32());
+        offset = i64::from_be_bytes(fields.take());
+        let (_metadata, error) = (fields.string(), fields.i16());
+        if error != 0 {
+            return (error, offset);
+        }
+    }
+    (fields.i16(), offset)
 }

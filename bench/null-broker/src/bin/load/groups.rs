@@ -12,11 +12,10 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::group_frames::{self as frames, Joined};
+use crate::offsets::NOT_YET;
 use crate::{new_histogram, percentiles};
 
 const REBALANCE_IN_PROGRESS: i16 = 27;
-/// The group's coordinator, or its topic, is not there yet.
-const NOT_YET: [i16; 3] = [14, 15, 16];
 
 /// Members that come one by one, each `spacing` after the one before.
 pub struct JoinLoad {
@@ -100,6 +99,7 @@ pub async fn join(load: JoinLoad) -> io::Result<()> {
 }
 
 /// Many stable groups whose members do nothing but heartbeat.
+#[derive(Clone)]
 pub struct HeartbeatLoad {
     pub address: String,
     pub groups: usize,
@@ -111,12 +111,16 @@ pub struct HeartbeatLoad {
 
 pub async fn heartbeats(load: HeartbeatLoad) -> io::Result<()> {
     const INTERVAL: Duration = Duration::from_secs(3);
+    const GROUPS_AT_A_TIME: usize = 50;
+    const TIMER_STEP: Duration = Duration::from_millis(1);
     frames::await_coordinator(&load.address, "beats").await?;
     let local = LocalSet::new();
     let mut members = Vec::new();
-    for id in 0..load.groups {
-        let group = format!("beats-{}-{id}", std::process::id());
-        members.extend(local.run_until(set_up(&load, group)).await?);
+    let ids: Vec<usize> = (0..load.groups).collect();
+    // Many at a time: a broker may let the first members of a group wait for more.
+    for ids in ids.chunks(GROUPS_AT_A_TIME) {
+        let groups = ids.iter().map(|id| format!("beats-{}-{id}", std::process::id()));
+        members.extend(local.run_until(set_up_all(&load, groups)).await?);
     }
     let mut socket = crate::frames::connect(&load.address).await?;
     let before = cpu_seconds(load.broker_pid)?;
@@ -126,7 +130,10 @@ pub async fn heartbeats(load: HeartbeatLoad) -> io::Result<()> {
         // As evenly as clients that do not know of each other.
         for (group, joined) in &members {
             let due = INTERVAL.mul_f64(sent as f64 / members.len() as f64);
-            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+            // A sleep takes a millisecond at least: a shorter one would make the rate smaller than it should be.
+            if let Some(early) = due.checked_sub(began.elapsed()).filter(|early| *early > TIMER_STEP) {
+                tokio::time::sleep(early).await;
+            }
             match frames::heartbeat(&mut socket, group, joined).await? {
                 0 => sent += 1,
                 error => return Err(io::Error::other(format!("heartbeat: error {error}"))),
@@ -139,8 +146,20 @@ pub async fn heartbeats(load: HeartbeatLoad) -> io::Result<()> {
     Ok(())
 }
 
+async fn set_up_all(load: &HeartbeatLoad, groups: impl Iterator<Item = String>) -> io::Result<Vec<(String, Joined)>> {
+    let mut setting_up = JoinSet::new();
+    for group in groups {
+        setting_up.spawn_local(set_up(load.clone(), group));
+    }
+    let mut members = Vec::new();
+    while let Some(of_group) = setting_up.join_next().await {
+        members.extend(of_group.map_err(io::Error::other)??);
+    }
+    Ok(members)
+}
+
 /// All members of a group in one generation.
-async fn set_up(load: &HeartbeatLoad, group: String) -> io::Result<Vec<(String, Joined)>> {
+async fn set_up(load: HeartbeatLoad, group: String) -> io::Result<Vec<(String, Joined)>> {
     let group: Rc<str> = Rc::from(group);
     let generations = Rc::new(RefCell::new(vec![0; load.members]));
     let mut members = JoinSet::new();
@@ -190,6 +209,9 @@ fn cpu_seconds(pid: u32) -> io::Result<f64> {
     Ok((ticks(11) + ticks(12)) / TICKS_PER_SECOND)
 }
 
+/// Who commits, in turn: on any of the coordinator's shards.
+const GROUPS: u32 = 50;
+
 /// Commits of one partition, one after the other, at about this rate.
 pub struct CommitLoad {
     pub address: String,
@@ -199,9 +221,13 @@ pub struct CommitLoad {
 }
 
 pub async fn commits(load: CommitLoad) -> io::Result<()> {
-    const GROUPS: u32 = 50;
     frames::await_coordinator(&load.address, "commits").await?;
     let mut socket = crate::frames::connect(&load.address).await?;
+    for index in 0..GROUPS {
+        while NOT_YET.contains(&commit_one(&mut socket, &load, index).await?) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
     let mut histogram = new_histogram();
     let origin = Instant::now();
     for index in 0..load.rate * load.seconds {
@@ -210,9 +236,7 @@ pub async fn commits(load: CommitLoad) -> io::Result<()> {
             tokio::time::sleep(early).await;
         }
         let sent = Instant::now();
-        let group = format!("commits-{}", index % GROUPS);
-        socket.write_all(&frames::commit(&group, &load.topic, i64::from(index))).await?;
-        let error = frames::commit_error(&crate::frames::response(&mut socket).await?);
+        let error = commit_one(&mut socket, &load, index).await?;
         if error != 0 {
             return Err(io::Error::other(format!("commit: error {error}")));
         }
@@ -220,4 +244,11 @@ pub async fn commits(load: CommitLoad) -> io::Result<()> {
     }
     println!("{{\"commits\": {}, {}}}", histogram.len(), percentiles(&histogram));
     Ok(())
+}
+
+/// The error code.
+async fn commit_one(socket: &mut TcpStream, load: &CommitLoad, index: u32) -> io::Result<i16> {
+    let group = format!("commits-{}", index % GROUPS);
+    socket.write_all(&frames::commit(&group, &load.topic, 1, i64::from(index))).await?;
+    Ok(frames::commit_error(&crate::frames::response(socket).await?, 1))
 }

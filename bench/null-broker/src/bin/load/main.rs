@@ -5,6 +5,8 @@
 //!     bench-load joins    ADDRESS MEMBERS SPACING_MS HEARTBEAT_MS
 //!     bench-load heartbeats ADDRESS GROUPS MEMBERS SECONDS BROKER_PID
 //!     bench-load commits  ADDRESS TOPIC RATE SECONDS
+//!     bench-load offsets  ADDRESS TOPIC PARTITIONS GROUPS    (each group commits each partition)
+//!     bench-load reload   ADDRESS TOPIC PARTITIONS GROUPS    (until the broker knows them)
 //!     bench-load create   ADDRESS TOPIC PARTITIONS
 //!
 //! It prints one line of JSON. It speaks any Kafka broker's protocol in old versions, by hand: see `frames.rs`.
@@ -15,6 +17,7 @@ mod frames;
 mod group_frames;
 mod groups;
 mod latency;
+mod offsets;
 mod requests;
 
 use std::io;
@@ -79,6 +82,12 @@ fn main() -> io::Result<()> {
             };
             runtime.block_on(groups::commits(load))
         }
+        ["offsets", address, topic, partitions, groups] => {
+            runtime.block_on(offsets_load(address, topic, partitions, groups)?.commit())
+        }
+        ["reload", address, topic, partitions, groups] => {
+            runtime.block_on(offsets_load(address, topic, partitions, groups)?.reload())
+        }
         ["create", address, topic, partitions] => {
             runtime.block_on(frames::create_topic(address, topic, number(partitions)?))
         }
@@ -87,6 +96,15 @@ fn main() -> io::Result<()> {
             Err(io::ErrorKind::InvalidInput.into())
         }
     }
+}
+
+fn offsets_load(address: &str, topic: &str, partitions: &str, groups: &str) -> io::Result<offsets::OffsetsLoad> {
+    Ok(offsets::OffsetsLoad {
+        address: address.to_string(),
+        topic: topic.to_string(),
+        partitions: number(partitions)?,
+        groups: number(groups)?,
+    })
 }
 
 fn number<N: FromStr>(text: &str) -> io::Result<N> {

@@ -149,8 +149,15 @@ fn replay(
     end_offset: i64,
     plan: &Plan,
 ) -> io::Result<i64> {
-    let start =
-        LogStart { id: id.clone(), config: LogConfig::default(), directory, log_start, end_offset, cleaned_end: 0 };
+    let start = LogStart {
+        id: id.clone(),
+        config: LogConfig::default(),
+        directory,
+        log_start,
+        end_offset,
+        cleaned_end: 0,
+        high_watermark: log_start,
+    };
     let log = Log::new(Arc::clone(recovering.vfs), Arc::clone(recovering.files), start);
     let mut writer = log.writer();
     log.open_for(&mut writer)?;

@@ -3,6 +3,11 @@
 use crate::config::definition::{ConfigDef, boolean, class, int, list, long, string};
 use crate::config::valid::Valid;
 
+/// Kafka would load any class; these two are built in.
+const REPLICA_SELECTORS: &[&str] = &[RACK_AWARE_SELECTOR, "org.apache.kafka.common.replica.LeaderSelector"];
+/// Sends consumers to the replicas of their rack.
+pub const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+
 #[rustfmt::skip] // a table, one definition after the other
 pub(super) static CLUSTER: &[ConfigDef] = &[
     class("alter.config.policy.class.name", "A Java class that judges changed configurations."),
@@ -10,12 +15,12 @@ pub(super) static CLUSTER: &[ConfigDef] = &[
         .at_least(1),
     int("alter.log.dirs.replication.quota.window.size.seconds", "1", "Length of a sample of the quota for moves between directories.")
         .at_least(1),
-    boolean("auto.leader.rebalance.enable", "true", "Whether leadership goes back to the preferred replicas by itself."),
+    boolean("auto.leader.rebalance.enable", "true", "Whether leadership goes back to the preferred replicas by itself.").honoured(),
     int("background.threads", "10", "Kafka's threads for background work.").at_least(1).cluster_wide(),
-    int("broker.heartbeat.interval.ms", "2000", "How often a broker reports to the controller."),
+    int("broker.heartbeat.interval.ms", "2000", "How often a broker reports to the controller.").honoured(),
     int("broker.id", "-1", "The older name of node.id.").honoured(),
     string("broker.rack", "", "The rack or zone of this broker; replicas are spread over them.").unset().honoured(),
-    int("broker.session.timeout.ms", "9000", "After how long without a report a broker is fenced."),
+    int("broker.session.timeout.ms", "9000", "After how long without a report a broker is fenced.").honoured(),
     class("client.quota.callback.class", "A Java class that computes quotas."),
     list("config.providers", "", "Where values of the form ${provider:key} come from.").cluster_wide(),
     boolean("controlled.shutdown.enable", "true", "Whether a stopping broker hands over its leaders first."),
@@ -35,7 +40,7 @@ pub(super) static CLUSTER: &[ConfigDef] = &[
         .at_least(0),
     int("controller.quorum.request.timeout.ms", "2000", "How long a controller waits for an answer.").at_least(0),
     int("controller.quorum.retry.backoff.ms", "20", "The pause before a request is repeated.").at_least(0),
-    list("controller.quorum.voters", "", "The quorum: `id@host:port`, comma-separated; see capek.cluster.peers."),
+    list("controller.quorum.voters", "", "The quorum: `id@host:port`, comma-separated; see capek.cluster.peers.").honoured(),
     int("controller.quota.window.num", "11", "Samples of the quota for topic changes.").at_least(1),
     int("controller.quota.window.size.seconds", "1", "Length of a sample of the quota for topic changes.")
         .at_least(1),
@@ -48,7 +53,7 @@ pub(super) static CLUSTER: &[ConfigDef] = &[
     int("kafka.metrics.polling.interval.secs", "10", "How often Kafka's older metrics are polled.").at_least(1),
     list("kafka.metrics.reporters", "", "Java classes that report Kafka's older metrics."),
     long("leader.imbalance.check.interval.seconds", "300", "How often leadership is compared with the preferred replicas.")
-        .at_least(1),
+        .at_least(1).honoured(),
     string("metadata.log.dir", "", "Where the metadata log lies; ours is in the first data directory.").unset(),
     long("metadata.log.max.record.bytes.between.snapshots", "20971520", "How much metadata log is written between snapshots.")
         .at_least(1),
@@ -81,7 +86,8 @@ pub(super) static CLUSTER: &[ConfigDef] = &[
     int("replica.fetch.wait.max.ms", "500", "How long a follower's fetch waits for them."),
     long("replica.high.watermark.checkpoint.interval.ms", "5000", "How often high watermarks are written down."),
     long("replica.lag.time.max.ms", "30000", "How long a follower may lag before it leaves the in-sync replicas."),
-    string("replica.selector.class", "", "A Java class that sends consumers to near replicas.").unset(),
+    string("replica.selector.class", "", "Whom consumers read from: Kafka's RackAwareReplicaSelector sends them to an in-sync follower in their own rack (client.rack, broker.rack), its LeaderSelector to the leader.").unset()
+        .valid(Valid::OneOf(REPLICA_SELECTORS)).honoured(),
     int("replica.socket.receive.buffer.bytes", "65536", "The receive buffer towards a leader."),
     int("replica.socket.timeout.ms", "30000", "How long a follower waits for an answer."),
     int("replication.quota.window.num", "11", "Samples of the replication quota.").at_least(1),

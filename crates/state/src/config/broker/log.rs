@@ -95,5 +95,5 @@ pub(super) static LOG: &[ConfigDef] = &[
     int("num.partitions", "1", "How many partitions a topic gets when its creator does not say.")
         .at_least(1).honoured(),
     int("num.recovery.threads.per.data.dir", "2", "Threads that recover logs at a start.").at_least(1).cluster_wide(),
-    boolean("unclean.leader.election.enable", "false", "The topics' unclean.leader.election.enable.").cluster_wide(),
+    boolean("unclean.leader.election.enable", "false", "The topics' unclean.leader.election.enable.").cluster_wide().honoured(),
 ];

@@ -14,6 +14,7 @@ mod transactions;
 
 use super::definition::ConfigDef;
 
+pub use cluster::RACK_AWARE_SELECTOR;
 pub(super) use throttles::THROTTLES;
 
 /// Each sorted by name.

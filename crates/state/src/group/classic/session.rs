@@ -3,8 +3,9 @@
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 
+use super::member::Member;
 use super::{ClassicGroup, ClassicState};
-use crate::group::Cx;
+use crate::group::{Cx, SteadyGroup, SteadyMember};
 
 /// A member lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -43,6 +44,24 @@ impl ClassicGroup {
             ClassicState::Empty => ErrorCode::UnknownMemberId,
             ClassicState::PreparingRebalance => ErrorCode::RebalanceInProgress,
             ClassicState::CompletingRebalance | ClassicState::Stable => ErrorCode::None,
+        }
+    }
+
+    /// What heartbeats are checked against as long as nothing changes.
+    pub fn steady(&self) -> Option<SteadyGroup> {
+        let of_member = |member: &Member| SteadyMember { instance_id: member.instance_id.clone(), beat_ms: None };
+        let members = || self.members.values().map(|member| (member.id.clone(), of_member(member))).collect();
+        (self.state == ClassicState::Stable).then(|| SteadyGroup { generation: self.generation, members: members() })
+    }
+
+    /// Members were heard of. A commit may have renewed their sessions later than that.
+    pub fn beaten(&mut self, steady: &SteadyGroup) {
+        for (member_id, SteadyMember { beat_ms, .. }) in &steady.members {
+            if let (Some(member), Some(beat_ms)) = (self.members.get_mut(member_id), *beat_ms) {
+                let deadline_ms = member.session_deadline_ms;
+                member.renew_session(beat_ms);
+                member.session_deadline_ms = member.session_deadline_ms.max(deadline_ms);
+            }
         }
     }
 

@@ -1,0 +1,342 @@
+//! One subscription of a stream: where it stands, what its client has allowed, and what it sends next. Its session reads for it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use actix::SpawnHandle;
+use capek_state::stream::Credit;
+use capek_wire::ids::{Offset, PartitionIndex, TopicId};
+use tokio::sync::Notify;
+
+use crate::local::LocalClient;
+use crate::stream_cursors::{Cursor, Cursors, Look};
+use crate::stream_events::{Assignment, Encoder, Filter, Position, StreamEvent, StreamPlace, StreamRecords};
+use crate::stream_group::{GroupSide, GroupStart};
+use crate::stream_places::{self, Source};
+use crate::stream_records::{Allowance, OpenedBatches, size_bytes};
+
+/// How many events may wait that keep their place among the records; a client that asks for more of them is refused.
+const PENDING_EVENTS_MAX: usize = 64;
+
+/// How much of a partition comes in one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameLimits {
+    pub records: u64,
+    pub bytes: u64,
+}
+
+/// What a client subscribes to.
+pub struct SubscriptionStart {
+    /// Chosen by whoever opens it; a session has each once.
+    pub id: u64,
+    pub cursors: Vec<Cursor<Source>>,
+    /// What the client shall hear first: gaps between where it was and where it goes on.
+    pub gaps: Vec<StreamEvent>,
+    /// Topics whose later partitions are read too, from their beginning.
+    pub grows: Vec<(Arc<str>, TopicId)>,
+    pub credit: Credit,
+    pub frame: FrameLimits,
+    pub filter: Option<Filter>,
+    /// Each frame of records says where all partitions stand.
+    pub tells_positions: bool,
+    /// A member of a group has its partitions from there.
+    pub group: Option<GroupStart>,
+    pub encoder: Encoder,
+}
+
+/// What a subscription wants next.
+pub enum Step {
+    Send(StreamEvent),
+    /// A read of this one from there on.
+    Read {
+        index: usize,
+        source: Source,
+        offset: Offset,
+    },
+    /// Something was passed over that is not for this client.
+    Passed,
+    Deleted(StreamPlace),
+    Finished,
+    /// Nothing, until something changes.
+    Idle,
+}
+
+/// See the head of this file.
+pub struct Subscription {
+    cursors: Cursors<Source>,
+    grows: Vec<(Arc<str>, TopicId)>,
+    credit: Credit,
+    pub frame: FrameLimits,
+    filter: Option<Filter>,
+    tells_positions: bool,
+    pub is_paused: bool,
+    pub group: Option<GroupSide>,
+    /// What was read and not yet sent, and of which cursor. Dropped when the client cannot take more now: it can be read again.
+    opened: Option<(usize, OpenedBatches)>,
+    /// The read that is under way, or the pause before the next.
+    pub reading: Option<SpawnHandle>,
+    /// Events that keep their place among the records.
+    pending: VecDeque<StreamEvent>,
+    pub encoder: Encoder,
+}
+
+impl Subscription {
+    pub fn new(start: SubscriptionStart) -> Subscription {
+        let mut cursors = Cursors::default();
+        start.cursors.into_iter().for_each(|cursor| cursors.add(cursor));
+        let frame = FrameLimits { records: start.frame.records.max(1), bytes: start.frame.bytes.max(1) };
+        let mut subscription = Subscription {
+            cursors,
+            grows: start.grows,
+            credit: start.credit,
+            frame,
+            filter: start.filter,
+            tells_positions: start.tells_positions,
+            is_paused: false,
+            group: start.group.map(GroupSide::new),
+            opened: None,
+            reading: None,
+            pending: VecDeque::from([StreamEvent::Subscribed]),
+            encoder: start.encoder,
+        };
+        if subscription.group.is_none() {
+            subscription.pending.push_back(subscription.assigned(|_| true));
+        }
+        subscription.pending.extend(start.gaps);
+        subscription
+    }
+
+    /// `sequence` counts the frames of the session.
+    pub fn step(&mut self, sequence: &mut u64) -> Step {
+        if let Some(event) = self.pending.pop_front() {
+            return Step::Send(event);
+        }
+        if !self.may_send() {
+            self.opened = None;
+            return Step::Idle;
+        }
+        if self.reading.is_some() {
+            return Step::Idle;
+        }
+        if self.opened.is_some() {
+            return self.take_records(sequence).map_or(Step::Passed, Step::Send);
+        }
+        match self.cursors.look() {
+            Look::Readable { index } => {
+                let cursor = self.cursors.get(index);
+                Step::Read { index, source: cursor.source.clone(), offset: cursor.next }
+            }
+            Look::Gap { place, requested, resumed, reason } => {
+                self.moved(&place, resumed);
+                Step::Send(StreamEvent::Gap { place, requested, resumed, reason })
+            }
+            Look::CaughtUp { place, next } => Step::Send(StreamEvent::CaughtUp { place, next }),
+            Look::Deleted { place } => Step::Deleted(place),
+            Look::Finished => Step::Finished,
+            Look::Nothing => Step::Idle,
+        }
+    }
+
+    fn may_send(&self) -> bool {
+        let is_full = self.group.as_ref().is_some_and(GroupSide::is_full);
+        !self.is_paused && !self.credit.is_used_up() && !is_full
+    }
+
+    /// The client could have more and does not take it: it has not given credit, or not acknowledged.
+    pub fn is_stalled(&self) -> bool {
+        !self.is_paused && !self.may_send()
+    }
+
+    /// The next records of what was read.
+    fn take_records(&mut self, sequence: &mut u64) -> Option<StreamEvent> {
+        let (index, opened) = self.opened.as_mut()?;
+        let index = *index;
+        let allowance = Allowance {
+            records: self.credit.records.min(self.frame.records),
+            bytes: self.credit.bytes.min(self.frame.bytes),
+        };
+        let mut taken = opened.take(allowance);
+        let (mut next, leader_epoch, is_empty) = (opened.next(), opened.leader_epoch(), opened.is_empty());
+        let Cursor { place, end, .. } = self.cursors.get(index);
+        let place = place.clone();
+        let is_over = end.is_some_and(|end| next >= end);
+        if let Some(end) = end.filter(|_| is_over) {
+            taken.records.retain(|record| record.offset < end);
+            next = end;
+        }
+        if is_over || is_empty {
+            self.opened = None;
+        }
+        if let Some(filter) = &self.filter {
+            taken.records.retain(|record| filter(&place, record));
+        }
+        self.cursors.advance(index, next, leader_epoch);
+        if let Some(damaged) = taken.damaged {
+            let message = format!("a batch before offset {next} cannot be read: {damaged}");
+            let (place, code) = (Some(place.clone()), damaged.error_code());
+            self.pending.push_back(StreamEvent::Problem { place, code, message });
+        }
+        if taken.records.is_empty() {
+            if let Some(group) = &mut self.group {
+                group.passed(&place, next);
+            }
+            return None;
+        }
+        let size_bytes: u64 = taken.records.iter().map(size_bytes).sum();
+        self.credit.spend(taken.records.len() as u64, size_bytes);
+        *sequence += 1;
+        if let Some(group) = &mut self.group {
+            group.delivered(&place, *sequence, taken.records.iter().map(|record| record.offset), next);
+        }
+        Some(StreamEvent::Records(StreamRecords {
+            sequence: *sequence,
+            high_watermark: self.cursors.get(index).source.high_watermark(),
+            place,
+            records: taken.records,
+            next,
+            size_bytes,
+            positions: self.tells_positions.then(|| self.positions()),
+        }))
+    }
+
+    /// What a read has brought; false when that was nothing.
+    pub fn has_read(&mut self, index: usize, opened: Option<OpenedBatches>) -> bool {
+        self.opened = opened.map(|opened| (index, opened));
+        self.opened.is_some()
+    }
+
+    /// The client does not take it now; it can be read again.
+    pub fn drop_opened(&mut self) {
+        self.opened = None;
+    }
+
+    pub fn has_opened(&self) -> bool {
+        self.opened.is_some()
+    }
+
+    pub fn grant(&mut self, more: Credit) {
+        self.credit.grant(more);
+    }
+
+    pub fn place(&self, index: usize) -> StreamPlace {
+        self.cursors.get(index).place.clone()
+    }
+
+    pub fn lag(&self) -> i64 {
+        self.cursors.lag()
+    }
+
+    pub fn has_cursors(&self) -> bool {
+        !self.cursors.is_empty()
+    }
+
+    /// Where a reader stands. A group's member has its positions in the group.
+    pub fn positions(&self) -> Vec<Position> {
+        let cursors = self.cursors.iter().filter(|_| self.group.is_none());
+        let position = |cursor: &Cursor<Source>| Position {
+            place: cursor.place.clone(),
+            topic_id: cursor.topic_id,
+            next: cursor.next,
+            leader_epoch: cursor.leader_epoch,
+        };
+        cursors.map(position).collect()
+    }
+
+    pub fn tell(&mut self, event: StreamEvent) {
+        self.pending.push_back(event);
+    }
+
+    pub fn is_too_busy(&self) -> bool {
+        self.pending.len() >= PENDING_EVENTS_MAX
+    }
+
+    pub fn assigned(&self, is_told: impl Fn(&StreamPlace) -> bool) -> StreamEvent {
+        let told = self.cursors.iter().filter(|cursor| is_told(&cursor.place));
+        let partitions = told.map(|cursor| Assignment {
+            place: cursor.place.clone(),
+            next: cursor.next,
+            end: cursor.source.high_watermark(),
+            leader_epoch: cursor.source.leader_epoch(),
+        });
+        StreamEvent::Assigned {
+            generation: self.group.as_ref().map(GroupSide::epoch),
+            partitions: partitions.collect(),
+        }
+    }
+
+    /// Reads these too, and says so. Whoever calls watches them.
+    pub fn add(&mut self, cursors: Vec<Cursor<Source>>) {
+        let added: BTreeSet<StreamPlace> = cursors.iter().map(|cursor| cursor.place.clone()).collect();
+        cursors.into_iter().for_each(|cursor| self.cursors.add(cursor));
+        self.tell(self.assigned(|place| added.contains(place)));
+    }
+
+    /// Whoever calls stops what is being read.
+    pub fn retain(&mut self, is_kept: impl Fn(&StreamPlace) -> bool) {
+        self.opened = None;
+        self.cursors.retain(is_kept);
+    }
+
+    /// Goes to other places, all of them or none. Whoever calls stops what is being read.
+    pub fn seek(&mut self, places: &[(StreamPlace, Offset)]) -> Result<(), String> {
+        if let Some((place, _)) = places.iter().find(|(place, _)| !self.cursors.contains(place)) {
+            return Err(format!("partition {} of {} is not read here", place.partition, place.topic));
+        }
+        if places.iter().any(|(_, offset)| *offset < 0) {
+            return Err("an offset is 0 or more".to_owned());
+        }
+        for (place, offset) in places {
+            self.cursors.seek(place, *offset);
+            if let Some(group) = &mut self.group {
+                group.moved(place, *offset);
+            }
+        }
+        self.opened = None;
+        self.tell(self.assigned(|place| places.iter().any(|(sought, _)| sought == place)));
+        Ok(())
+    }
+
+    fn moved(&mut self, place: &StreamPlace, next: Offset) {
+        if let Some(group) = &mut self.group {
+            group.moved(place, next);
+        }
+    }
+
+    pub fn watch(&self, client: &LocalClient, waiter: &Arc<Notify>) {
+        self.cursors.iter().for_each(|cursor| client.watch(&cursor.source, waiter));
+    }
+
+    /// Topics may have got more partitions; a stream of all of them follows.
+    pub fn grow(&mut self, client: &LocalClient, waiter: &Arc<Notify>) {
+        let image = client.image();
+        let mut added = Vec::new();
+        for (name, topic_id) in &self.grows {
+            let Some(topic) = image.topic(*topic_id) else { continue };
+            let known_count = self.cursors.iter().filter(|cursor| cursor.topic_id == *topic_id).count();
+            if known_count >= topic.partitions.len() {
+                continue;
+            }
+            let places =
+                (0..topic.partitions.len() as PartitionIndex).map(|partition| StreamPlace::new(name, partition));
+            for place in places.filter(|place| !self.cursors.contains(place)) {
+                // One that has no leader yet is found the next time.
+                let Ok(source) = stream_places::find(client, &place) else { continue };
+                client.watch(&source, waiter);
+                let start = source.log_start();
+                added.push(Cursor::new(place, *topic_id, source, start));
+            }
+        }
+        if !added.is_empty() {
+            self.add(added);
+        }
+    }
+
+    /// A topic has gone.
+    pub fn forget_topic(&mut self, topic: &str) -> Vec<StreamPlace> {
+        let gone: Vec<_> =
+            self.cursors.iter().map(|cursor| cursor.place.clone()).filter(|place| &*place.topic == topic).collect();
+        self.grows.retain(|(name, _)| &**name != topic);
+        self.retain(|place| &*place.topic != topic);
+        gone
+    }
+}

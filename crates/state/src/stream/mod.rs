@@ -1,0 +1,13 @@
+//! What a stream over HTTP has been allowed, has handed over and has heard back, and how a producer's frames are known again.
+//!
+//! * [`Credit`]: how much a client takes now; nothing is read for it beyond that.
+//! * [`DeliveryWindow`]: what was delivered of a partition and not acknowledged, and what its group may commit.
+//! * [`ProduceSlot`], [`InFlight`]: frames of records that are sent again after a connection broke are stored once.
+
+mod credit;
+mod delivery;
+mod producer;
+
+pub use credit::Credit;
+pub use delivery::{DeliveryWindow, NotDelivered};
+pub use producer::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, InFlight, ProduceSlot, SentAgain};

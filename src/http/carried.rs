@@ -1,0 +1,159 @@
+//! Requests for what lives on one broker only, such as a consumer instance: whichever broker they come to, the one that has it
+//! answers them.
+//!
+//! ```text
+//!   client ─▶ any broker: whose is it? ──calls lane──▶ its owner: the same server, without a socket ─▶ and back
+//! ```
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use actix_http::{Payload, Request, h1};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::body::{self, MessageBody};
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::Bytes;
+use capek_actors::call_lane::CallError;
+use capek_actors::call_server::CarriedHttp;
+use capek_wire::ids::BrokerId;
+use capek_wire::peer::calls::{HttpAnswer, HttpCall};
+use tokio::sync::mpsc;
+
+use super::body::{Size, read};
+use super::doors::Doors;
+use super::problem::RestError;
+use super::rest_v2::{self, caller};
+
+/// Carried requests that wait for the server of this broker; beyond it they are refused.
+pub const CARRIED_MAX: usize = 256;
+/// A read may wait for five minutes; its answer takes its way, too.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(310);
+/// What says what is meant. The rest is about the connection, or of browsers, which were judged where they came in.
+const CARRIED_HEADERS: [header::HeaderName; 5] =
+    [header::HOST, header::CONTENT_TYPE, header::ACCEPT, header::CONTENT_ENCODING, header::USER_AGENT];
+
+/// The broker that is to answer this; None: this one.
+pub fn owner_elsewhere(doors: &Doors, request: &ServiceRequest) -> Option<BrokerId> {
+    let owner = rest_v2::owner_of_path(request.path())?;
+    let is_elsewhere = owner != doors.broker().config.node_id;
+    // One that has died, or is gone, has taken its instances along: here nobody knows them either.
+    let is_there = || doors.client.image().broker(owner).is_some_and(|broker| !broker.fenced);
+    (is_elsewhere && is_there()).then_some(owner)
+}
+
+/// Has its owner answer it.
+pub async fn carry(doors: &web::Data<Doors>, owner: BrokerId, request: ServiceRequest) -> ServiceResponse {
+    let (request, mut payload) = request.into_parts();
+    let answer = match web::Payload::from_request(&request, &mut payload).await {
+        Ok(payload) => ask_owner(doors, owner, &request, payload).await,
+        Err(error) => Err(RestError::new(400, error.to_string())),
+    };
+    let answer = answer.unwrap_or_else(|error| actix_web::ResponseError::error_response(&error));
+    ServiceResponse::new(request, answer)
+}
+
+async fn ask_owner(
+    doors: &Doors,
+    owner: BrokerId,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, RestError> {
+    let body = read(request, payload, Size::Small, &doors.bodies).await.map_err(RestError::from)?;
+    let text = |name: &HeaderName| Some((name.to_string(), request.headers().get(name)?.to_str().ok()?.to_owned()));
+    let mut headers: Vec<_> = CARRIED_HEADERS.iter().filter_map(text).collect();
+    // It was inflated on its way in.
+    headers.retain(|(name, _)| *name != header::CONTENT_ENCODING.as_str());
+    let call = HttpCall {
+        ip: caller(request).ip,
+        method: request.method().to_string(),
+        target: request.uri().path_and_query().map_or_else(|| request.path().to_owned(), ToString::to_string),
+        headers,
+    };
+    let carried = doors.client.carry_http(owner, call, body.bytes.clone(), ANSWERED_WITHIN).await;
+    let (answer, bytes) = carried.map_err(not_carried)?;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = HttpResponseBuilder::new(status);
+    for (name, value) in answer.headers {
+        response.insert_header((name, value));
+    }
+    Ok(if bytes.is_empty() { response.finish() } else { response.body(bytes) })
+}
+
+fn not_carried(error: CallError) -> RestError {
+    let message = format!("the broker that has this consumer instance gave no answer: {error}");
+    match error {
+        CallError::NotSent(_) | CallError::Refused(_) => RestError::new(50301, message),
+        CallError::Broken(_) | CallError::Deadline(_) | CallError::Malformed(_) => RestError::new(50401, message),
+    }
+}
+
+/// Answers what other brokers carry here, until nobody can any more.
+pub async fn serve<A, F, B>(app: A, doors: web::Data<Doors>, mut carried: mpsc::Receiver<CarriedHttp>)
+where
+    A: IntoServiceFactory<F, Request>,
+    F: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    F::Service: 'static,
+    F::InitError: std::fmt::Debug,
+    B: MessageBody + 'static,
+{
+    let service = match app.into_factory().new_service(AppConfig::default()).await {
+        Ok(service) => std::rc::Rc::new(service),
+        Err(error) => return log::error!("what other brokers carry here cannot be served: {error:?}"),
+    };
+    while let Some(CarriedHttp { call, body, mut reply }) = carried.recv().await {
+        let (service, open) = (service.clone(), doors.metrics.begin_carried());
+        actix_rt::spawn(async move {
+            let _open = open;
+            let answered = tokio::select! {
+                answered = answer(&*service, call, body) => answered,
+                () = reply.closed() => return, // its client has gone
+            };
+            // It may have gone this very moment.
+            let _ = reply.send(answered);
+        });
+    }
+}
+
+async fn answer<S, B>(service: &S, call: HttpCall, body: Bytes) -> (HttpAnswer, Bytes)
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody + 'static,
+{
+    let failed = |status: u16| (HttpAnswer { status, headers: Vec::new() }, Bytes::new());
+    let Some(request) = request_of(&call, body) else { return failed(400) };
+    // As actix-web does before it calls its services.
+    if std::future::poll_fn(|task| service.poll_ready(task)).await.is_err() {
+        return failed(503);
+    }
+    let response = match service.call(request).await {
+        Ok(response) => response.map_into_boxed_body().into_parts().1,
+        Err(error) => error.error_response(),
+    };
+    let header = |(name, value): (&HeaderName, &HeaderValue)| Some((name.to_string(), value.to_str().ok()?.to_owned()));
+    let headers = response.headers().iter().filter_map(header).collect();
+    let status = response.status().as_u16();
+    match body::to_bytes(response.into_body()).await {
+        Ok(bytes) => (HttpAnswer { status, headers }, bytes),
+        Err(_) => failed(500),
+    }
+}
+
+fn request_of(call: &HttpCall, body: Bytes) -> Option<Request> {
+    let (_, mut payload) = h1::Payload::create(true);
+    let mut headers = HeaderMap::new();
+    for (name, value) in &call.headers {
+        headers.insert(HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_str(value).ok()?);
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    payload.unread_data(body);
+    let mut request = Request::with_payload(Payload::H1 { payload });
+    let head = request.head_mut();
+    head.method = Method::from_bytes(call.method.as_bytes()).ok()?;
+    head.uri = call.target.parse::<Uri>().ok()?;
+    head.headers = headers;
+    head.peer_addr = Some(SocketAddr::new(call.ip, 0));
+    Some(request)
+}

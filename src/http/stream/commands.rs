@@ -1,0 +1,197 @@
+//! The frames of a WebSocket in JSON: what a client asks for.
+
+use capek_actors::stream_commands::{Acknowledge, StreamCommand, StreamWish};
+use capek_actors::stream_events::StreamPlace;
+use capek_state::stream::Credit;
+use capek_wire::ids::{Offset, PartitionIndex};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::options::Options;
+use super::produce_frames::{self, ProduceFrame};
+
+/// The only subscription of a socket that was opened for a topic or a group.
+pub const FIRST_SUBSCRIPTION: u64 = 1;
+/// How many places one frame may name.
+const PLACES_MAX: usize = 1_000;
+
+/// What a client sent.
+#[derive(Debug)]
+pub struct ClientFrame {
+    /// Answered exactly once if it is there.
+    pub id: Option<Value>,
+    pub wish: Wish,
+}
+
+/// What it wants.
+#[derive(Debug)]
+pub enum Wish {
+    Session(StreamCommand),
+    Subscribe(Box<Options>),
+    Acknowledge(Acknowledge),
+    Produce(ProduceFrame),
+    Ping { t: Value },
+}
+
+/// Why a frame was not understood; the connection stays.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FrameError {
+    pub id: Option<Value>,
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    kind: String,
+    id: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct RawCommand<'a> {
+    sub: Option<u64>,
+    #[serde(default)]
+    records: u64,
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    to: Vec<RawPlace>,
+    #[serde(borrow)]
+    t: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawAck {
+    sub: Option<u64>,
+    #[serde(default)]
+    through: Vec<RawPlace>,
+    #[serde(default)]
+    records: Vec<RawPlace>,
+}
+
+#[derive(Deserialize)]
+pub struct RawPlace {
+    topic: Option<String>,
+    partition: PartitionIndex,
+    offset: Offset,
+}
+
+/// Understands a frame. `topic` is meant where a frame names none. Unknown fields are passed over.
+pub fn parse(text: &[u8], topic: Option<&str>) -> Result<ClientFrame, FrameError> {
+    let head: Head = serde_json::from_slice(text)
+        .map_err(|error| FrameError { id: None, message: format!("this is no frame: {error}") })?;
+    let id = head.id.clone();
+    let wish = wish(&head.kind, text, topic, head.id).map_err(|message| FrameError { id: id.clone(), message })?;
+    Ok(ClientFrame { id, wish })
+}
+
+fn wish(kind: &str, text: &[u8], topic: Option<&str>, id: Option<Value>) -> Result<Wish, String> {
+    match kind {
+        "subscribe" => Ok(Wish::Subscribe(Box::new(fields(kind, text)?))),
+        "produce" => produce_frames::parse(text, id).map(Wish::Produce),
+        "ack" => acknowledge(fields(kind, text)?, topic).map(Wish::Acknowledge),
+        "ping" | "credit" | "pause" | "resume" | "seek" | "unsubscribe" => {
+            let raw: RawCommand = fields(kind, text)?;
+            if kind == "ping" {
+                let t = raw.t.and_then(|t| serde_json::from_str(t.get()).ok());
+                return Ok(Wish::Ping { t: t.unwrap_or(Value::Null) });
+            }
+            let subscription = raw.sub.unwrap_or(FIRST_SUBSCRIPTION);
+            let wish = match kind {
+                "credit" => StreamWish::Credit(Credit { records: raw.records, bytes: raw.bytes }),
+                "pause" => StreamWish::Pause,
+                "resume" => StreamWish::Resume,
+                "unsubscribe" => StreamWish::Unsubscribe,
+                _ if raw.to.is_empty() => return Err("seek needs to=[{topic, partition, offset}]".to_owned()),
+                _ => StreamWish::Seek(places(raw.to, topic)?),
+            };
+            Ok(Wish::Session(StreamCommand { subscription, wish }))
+        }
+        "auth" => Err("there is no authentication yet".to_owned()),
+        _ => Err(format!("unknown type {}", Value::from(kind))),
+    }
+}
+
+fn fields<'a, T: Deserialize<'a>>(kind: &str, text: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|error| format!("{kind}: {error}"))
+}
+
+fn acknowledge(raw: RawAck, topic: Option<&str>) -> Result<Acknowledge, String> {
+    if raw.through.is_empty() && raw.records.is_empty() {
+        return Err("ack needs through=[{topic, partition, offset}], or records of the same kind".to_owned());
+    }
+    Ok(Acknowledge {
+        subscription: Some(raw.sub.unwrap_or(FIRST_SUBSCRIPTION)),
+        through: places(raw.through, topic)?,
+        records: places(raw.records, topic)?,
+    })
+}
+
+pub fn places(raw: Vec<RawPlace>, topic: Option<&str>) -> Result<Vec<(StreamPlace, Offset)>, String> {
+    if raw.len() > PLACES_MAX {
+        return Err(format!("a frame names {PLACES_MAX} places at most"));
+    }
+    let place = |raw: RawPlace| {
+        let topic = raw.topic.as_deref().or(topic).ok_or("a place has no topic")?;
+        Ok((StreamPlace::new(topic, raw.partition), raw.offset))
+    };
+    raw.into_iter().map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn understood(text: &str) -> Wish {
+        parse(text.as_bytes(), Some("orders")).unwrap().wish
+    }
+
+    #[test]
+    fn commands_are_understood_and_unknown_fields_passed_over() {
+        let check = |text: &str, subscription, expected: StreamWish| match understood(text) {
+            Wish::Session(command) => assert_eq!(command, StreamCommand { subscription, wish: expected }, "{text}"),
+            other => panic!("{other:?}"),
+        };
+        let credit = StreamWish::Credit(Credit { records: 500, bytes: 0 });
+        check(r#"{"type":"credit","sub":1,"records":500,"later":[]}"#, 1, credit);
+        check(r#"{"type":"pause","sub":7}"#, 7, StreamWish::Pause);
+        check(r#"{"type":"unsubscribe"}"#, 1, StreamWish::Unsubscribe);
+        let seek = StreamWish::Seek(vec![(StreamPlace::new("t", 0), 10), (StreamPlace::new("orders", 1), 2)]);
+        check(r#"{"type":"seek","to":[{"topic":"t","partition":0,"offset":10},{"partition":1,"offset":2}]}"#, 1, seek);
+        assert!(matches!(understood(r#"{"type":"ping","t":123}"#), Wish::Ping { t } if t == json!(123)));
+        assert_eq!(parse(br#"{"type":"resume","id":"x"}"#, None).unwrap().id, Some(json!("x")));
+        let ack =
+            r#"{"type":"ack","sub":2,"through":[{"partition":0,"offset":4}],"records":[{"partition":0,"offset":6}]}"#;
+        let Wish::Acknowledge(ack) = understood(ack) else { panic!("an ack") };
+        assert_eq!(ack.through, [(StreamPlace::new("orders", 0), 4)]);
+        assert_eq!((ack.subscription, ack.records), (Some(2), vec![(StreamPlace::new("orders", 0), 6)]));
+        let Wish::Subscribe(options) = understood(r#"{"type":"subscribe","topics":["a"],"group":"g"}"#) else {
+            panic!("a subscribe");
+        };
+        assert_eq!((options.topics, options.group.as_deref()), (vec!["a".to_owned()], Some("g")));
+        let Wish::Produce(frame) = understood(r#"{"type":"produce","id":9,"records":[{}]}"#) else {
+            panic!("a produce")
+        };
+        assert_eq!((frame.id, frame.records.len()), (Some(json!(9)), 1));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_with_its_id() {
+        let check = |text: &str, id: Option<Value>, part: &str| {
+            let error = parse(text.as_bytes(), None).unwrap_err();
+            assert_eq!(error.id, id, "{text}");
+            assert!(error.message.contains(part), "{}", error.message);
+        };
+        check("{", None, "no frame");
+        check("[]", None, "no frame");
+        check(r#"{"type":"dance","id":4}"#, Some(json!(4)), r#"unknown type "dance""#);
+        check(r#"{"type":"seek","id":1,"to":[{"partition":0,"offset":1}]}"#, Some(json!(1)), "no topic");
+        check(r#"{"type":"seek"}"#, None, "needs to");
+        check(r#"{"type":"ack"}"#, None, "needs through");
+        check(r#"{"type":"credit","records":-1}"#, None, "credit:");
+        check(r#"{"type":"auth","id":2}"#, Some(json!(2)), "no authentication");
+    }
+}

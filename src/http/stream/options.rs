@@ -1,0 +1,417 @@
+//! What a client may say of a subscription: in a query, or in a frame, by the same names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use capek_actors::stream_events::{Filter, Position, StreamPlace};
+use capek_actors::stream_group::Acknowledges;
+use capek_actors::stream_places::StartAt;
+use capek_actors::stream_subscription::FrameLimits;
+use capek_state::stream::Credit;
+use capek_wire::batch::Record;
+use capek_wire::ids::PartitionIndex;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::problem::Problem;
+use super::super::query::QueryPairs;
+use super::super::v1::check_topic_name;
+use super::open::now_ms;
+use super::values::Formats;
+use super::{from, last_event_id, token};
+use crate::expression::{Expression, Subject};
+
+const CREDIT_RECORDS: u64 = 500;
+const CREDIT_BYTES: u64 = 1 << 20;
+const FRAME_BYTES: u64 = 64 << 10;
+const FRAME_BYTES_MAX: u64 = 1 << 20;
+const FRAME_RECORDS_MAX: u64 = 10_000;
+const TOPICS_MAX: usize = 64;
+const GROUP_NAME_BYTES_MAX: usize = 255;
+const FILTER_BYTES_MAX: usize = 4 << 10;
+const UNACKNOWLEDGED: u64 = 10_000;
+const UNACKNOWLEDGED_MAX: u64 = 100_000;
+const STALLS_AT_MOST_MS: u64 = 300_000;
+const STALLS_AT_MOST_MS_MIN: u64 = 1_000;
+const STALLS_AT_MOST_MS_MAX: u64 = 3_600_000;
+
+/// As they were said. Unknown names are passed over.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    topic: Option<String>,
+    pub topics: Vec<String>,
+    pub group: Option<String>,
+    partitions: Option<Vec<PartitionIndex>>,
+    from: Option<String>,
+    to: Option<String>,
+    pub resume: Option<String>,
+    ack: Option<String>,
+    credit: Option<CreditOption>,
+    format: Option<String>,
+    key_format: Option<String>,
+    batch_records: Option<u64>,
+    batch_bytes: Option<u64>,
+    filter: Option<String>,
+    key: Option<String>,
+    include: Vec<String>,
+    instance_id: Option<String>,
+    strategy: Option<String>,
+    max_unacked: Option<u64>,
+    max_poll_interval_ms: Option<u64>,
+    // Asked for and silently not done would be worse than refused.
+    conflate: Option<Value>,
+    linger_ms: Option<Value>,
+    isolation: Option<Value>,
+    raw: Option<Value>,
+    offset_str: Option<Value>,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[serde(default)]
+pub struct CreditOption {
+    pub records: Option<u64>,
+    pub bytes: Option<u64>,
+}
+
+// The names of a query, as `openapi` tells of them: of every stream, and of some.
+pub const COMMON: &[&str] =
+    &["from", "format", "key_format", "batch_records", "batch_bytes", "filter", "key", "heartbeat_ms"];
+pub const OF_RANGE: &[&str] = &["to", "partitions"];
+pub const OF_MEMBER: &[&str] = &["topics", "ack", "instance_id", "strategy", "max_unacked", "max_poll_interval_ms"];
+pub const OF_CREDIT: &[&str] = &["credit_records", "credit_bytes"];
+pub const OF_SOCKET: &[&str] = &["resume", "include", "session"];
+pub const OF_EVENTS: &[&str] = &["envelope", "last_event_id"];
+
+impl Options {
+    pub fn of(query: &QueryPairs) -> Result<Options, Problem> {
+        let text = |name: &str| query.get(name).map(str::to_owned);
+        let value = |name: &str| query.get(name).map(Value::from);
+        let list =
+            |name: &str| query.get(name).map(|text| text.split(',').map(|item| item.trim().to_owned()).collect());
+        let credit = CreditOption { records: query.number("credit_records")?, bytes: query.number("credit_bytes")? };
+        Ok(Options {
+            topic: None,
+            topics: list("topics").unwrap_or_default(),
+            group: text("group"),
+            partitions: query.get("partitions").map(partitions).transpose()?,
+            from: text("from"),
+            to: text("to"),
+            resume: text("resume"),
+            ack: text("ack"),
+            credit: Some(credit),
+            format: text("format"),
+            key_format: text("key_format"),
+            batch_records: query.number("batch_records")?,
+            batch_bytes: query.number("batch_bytes")?,
+            filter: text("filter"),
+            key: text("key"),
+            include: list("include").unwrap_or_default(),
+            instance_id: text("instance_id"),
+            strategy: text("strategy"),
+            max_unacked: query.number("max_unacked")?,
+            max_poll_interval_ms: query.number("max_poll_interval_ms")?,
+            conflate: value("conflate"),
+            linger_ms: value("linger_ms"),
+            isolation: value("isolation"),
+            raw: value("raw"),
+            offset_str: value("offset_str"),
+        })
+    }
+
+    /// Of this topic alone.
+    pub fn for_topic(self, topic: &str) -> Options {
+        Options { topic: Some(topic.to_owned()), topics: Vec::new(), ..self }
+    }
+
+    pub fn for_group(self, group: String) -> Options {
+        Options { group: Some(group), ..self }
+    }
+
+    /// The whole of it, or what is wrong with it.
+    pub fn wanted(self) -> Result<Wanted, Problem> {
+        self.refuse_what_is_not_built()?;
+        let bad = |problem: String| Problem::bad_request(problem);
+        let topics = self.checked_topics()?;
+        let resumed = self.resume.as_deref().map(Comeback::parse).transpose().map_err(bad)?;
+        let is_earliest = self.resume.as_deref() == Some("earliest");
+        let member = self.member()?;
+        let from = self.from.as_deref().unwrap_or(if member.is_some() { "committed" } else { "latest" });
+        let start = match from {
+            _ if is_earliest => StartAt::Earliest,
+            // Nothing is passed over of which the group has committed nothing.
+            "committed" if member.is_some() => StartAt::Earliest,
+            text => from::parse(text, now_ms()).map_err(bad)?,
+        };
+        let end = self.to.as_deref().map(|text| from::parse(text, now_ms())).transpose();
+        let end = end.map_err(|problem| bad(problem.replacen("from=", "to=", 1)))?;
+        if member.is_some() && (end.is_some() || self.partitions.is_some()) {
+            return Err(bad(
+                "to and partitions are for readers: a group shares out whole topics without an end".to_owned()
+            ));
+        }
+        if self.partitions.is_some() && topics.len() > 1 {
+            return Err(bad("partitions are those of one topic".to_owned()));
+        }
+        let tells_positions = match self.include.iter().map(String::as_str).find(|name| *name != "resume") {
+            None => !self.include.is_empty(),
+            Some(other) => return Err(bad(format!("include={other} is not resume"))),
+        };
+        let credit = self.credit.unwrap_or_default();
+        Ok(Wanted {
+            topics,
+            partitions: self.partitions.map(|partitions| partitions.into_iter().collect()),
+            start,
+            end,
+            resumed: resumed.unwrap_or_default(),
+            formats: Formats::named(self.format.as_deref(), self.key_format.as_deref()).map_err(bad)?,
+            credit: Credit::limited(credit.records.unwrap_or(CREDIT_RECORDS), credit.bytes.unwrap_or(CREDIT_BYTES)),
+            frame: FrameLimits {
+                records: self.batch_records.unwrap_or(FRAME_RECORDS_MAX).clamp(1, FRAME_RECORDS_MAX),
+                bytes: self.batch_bytes.unwrap_or(FRAME_BYTES).clamp(1, FRAME_BYTES_MAX),
+            },
+            filter: self.filter.as_deref().map(parse_filter).transpose()?,
+            key: self.key,
+            tells_positions,
+            member,
+        })
+    }
+
+    fn refuse_what_is_not_built(&self) -> Result<(), Problem> {
+        let named = [
+            ("conflate", &self.conflate),
+            ("linger_ms", &self.linger_ms),
+            ("isolation", &self.isolation),
+            ("raw", &self.raw),
+            ("offset_str", &self.offset_str),
+        ];
+        match named.iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => Err(Problem::bad_request(format!("{name} is not built yet"))),
+            None => Ok(()),
+        }
+    }
+
+    fn checked_topics(&self) -> Result<Vec<String>, Problem> {
+        let mut topics: Vec<String> = Vec::new();
+        for topic in self.topic.iter().chain(&self.topics) {
+            check_topic_name(topic)?;
+            if topics.contains(topic) {
+                continue;
+            }
+            if topics.len() == TOPICS_MAX {
+                return Err(Problem::bad_request(format!("topics are {TOPICS_MAX} at most")));
+            }
+            topics.push(topic.clone());
+        }
+        if topics.is_empty() { Err(Problem::bad_request("topics names no topic")) } else { Ok(topics) }
+    }
+
+    fn member(&self) -> Result<Option<MemberWish>, Problem> {
+        let bad = |problem: &str| Err(Problem::bad_request(problem));
+        let acknowledges = match self.ack.as_deref() {
+            None => None,
+            Some("explicit") => Some(Acknowledges::Explicit),
+            Some("received") => Some(Acknowledges::Received),
+            Some("none") => Some(Acknowledges::None),
+            Some(other) => return Err(Problem::bad_request(format!("ack={other} is not explicit, received or none"))),
+        };
+        let Some(group) = &self.group else {
+            return match (acknowledges, &self.instance_id, &self.strategy) {
+                (None | Some(Acknowledges::None), None, None) => Ok(None),
+                _ => bad("ack, instance_id and strategy are for the member of a group"),
+            };
+        };
+        if group.is_empty() || group.len() > GROUP_NAME_BYTES_MAX {
+            return Err(Problem::bad_request(format!("a group's name has 1 to {GROUP_NAME_BYTES_MAX} bytes")));
+        }
+        let stalls_ms = self.max_poll_interval_ms.unwrap_or(STALLS_AT_MOST_MS);
+        Ok(Some(MemberWish {
+            group: group.clone(),
+            acknowledges: acknowledges.unwrap_or(Acknowledges::Explicit),
+            instance_id: self.instance_id.clone().filter(|id| !id.is_empty()),
+            strategy: self.strategy.clone(),
+            unacknowledged_max: self.max_unacked.unwrap_or(UNACKNOWLEDGED).clamp(1, UNACKNOWLEDGED_MAX),
+            stalls_at_most: Duration::from_millis(stalls_ms.clamp(STALLS_AT_MOST_MS_MIN, STALLS_AT_MOST_MS_MAX)),
+        }))
+    }
+}
+
+/// `0,3`.
+fn partitions(text: &str) -> Result<Vec<PartitionIndex>, Problem> {
+    let partition = |item: &str| {
+        let partition = item.trim().parse().ok().filter(|partition| *partition >= 0);
+        partition.ok_or_else(|| Problem::bad_request(format!("partitions={text}: '{item}' is no partition")))
+    };
+    text.split(',').map(partition).collect()
+}
+
+fn parse_filter(text: &str) -> Result<Arc<Expression>, Problem> {
+    if text.len() > FILTER_BYTES_MAX {
+        return Err(Problem::bad_request(format!("a filter has {FILTER_BYTES_MAX} bytes at most")));
+    }
+    Expression::parse(text).map(Arc::new).map_err(|problem| Problem::bad_request(format!("filter: {problem}")))
+}
+
+/// Where a client goes on that was here before.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Comeback {
+    /// With what the log was then.
+    pub positions: BTreeMap<StreamPlace, Position>,
+    pub places: last_event_id::Places,
+    /// Those that it had, whichever of their partitions.
+    topics: BTreeSet<Arc<str>>,
+}
+
+impl Comeback {
+    /// A token, or an id of Server-Sent Events.
+    pub fn parse(text: &str) -> Result<Comeback, String> {
+        let mut comeback = Comeback::default();
+        if let Some(positions) = token::parse(text)? {
+            let positions = positions.into_iter().map(|position| (position.place.clone(), position));
+            comeback.positions = positions.collect();
+        } else {
+            let places = last_event_id::parse(text);
+            comeback.places = places.map_err(|problem| problem.replacen("Last-Event-ID", "resume", 1))?;
+        }
+        let places = comeback.positions.keys().chain(comeback.places.keys());
+        comeback.topics = places.map(|place| place.topic.clone()).collect();
+        Ok(comeback)
+    }
+
+    pub fn knows_topic(&self, topic: &str) -> bool {
+        self.topics.contains(topic)
+    }
+}
+
+/// How a client takes part in a group.
+#[derive(Debug, Clone)]
+pub struct MemberWish {
+    pub group: String,
+    pub acknowledges: Acknowledges,
+    pub instance_id: Option<String>,
+    pub strategy: Option<String>,
+    pub unacknowledged_max: u64,
+    pub stalls_at_most: Duration,
+}
+
+/// What a client wants to read.
+#[derive(Debug)]
+pub struct Wanted {
+    pub topics: Vec<String>,
+    /// None: all, and those that are added later.
+    pub partitions: Option<BTreeSet<PartitionIndex>>,
+    pub start: StartAt,
+    /// Exclusive.
+    pub end: Option<StartAt>,
+    pub resumed: Comeback,
+    pub formats: Formats,
+    pub credit: Credit,
+    pub frame: FrameLimits,
+    filter: Option<Arc<Expression>>,
+    key: Option<String>,
+    pub tells_positions: bool,
+    pub member: Option<MemberWish>,
+}
+
+impl Wanted {
+    /// Only records that the client wants to see.
+    pub fn filter(&self) -> Option<Filter> {
+        let (expression, key) = (self.filter.clone(), self.key.clone());
+        if expression.is_none() && key.is_none() {
+            return None;
+        }
+        Some(Box::new(move |place, record| {
+            let has_key = key.as_ref().is_none_or(|key| record.key.as_deref() == Some(key.as_bytes()));
+            has_key && expression.as_ref().is_none_or(|expression| accepts(expression, place, record))
+        }))
+    }
+}
+
+fn accepts(expression: &Expression, place: &StreamPlace, record: &Record) -> bool {
+    let headers: Vec<_> = record.headers.iter().map(|header| (&header.key[..], header.value.as_deref())).collect();
+    expression.accepts(&Subject {
+        topic: &place.topic,
+        partition: place.partition,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers: &headers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn of(query: &str) -> Result<Wanted, Problem> {
+        Options::of(&QueryPairs::parse(query).unwrap())?.wanted()
+    }
+
+    #[test]
+    fn a_query_and_a_frame_say_the_same() {
+        let frame =
+            r#"{"topics":["t"],"partitions":[0,3],"from":"-5","to":"latest","credit":{"records":7},"format":"hex"}"#;
+        let by_frame = serde_json::from_str::<Options>(frame).unwrap().wanted().unwrap();
+        let by_query = of("topics=t&partitions=0,3,0&from=-5&to=latest&credit_records=7&format=hex").unwrap();
+        assert_eq!(format!("{by_frame:?}"), format!("{by_query:?}"));
+        assert_eq!((by_query.start, by_query.end), (StartAt::BeforeLatest(5), Some(StartAt::Latest)));
+        assert_eq!(by_query.credit, Credit { records: 7, bytes: CREDIT_BYTES });
+    }
+
+    #[test]
+    fn a_member_acknowledges_unless_it_says_otherwise() {
+        let member = of("topics=t,u&group=g").unwrap().member.unwrap();
+        assert_eq!((member.group.as_str(), member.acknowledges), ("g", Acknowledges::Explicit));
+        let wanted = of("topics=t&group=g&ack=received&from=latest&max_poll_interval_ms=1").unwrap();
+        assert_eq!(wanted.start, StartAt::Latest);
+        let member = wanted.member.unwrap();
+        assert_eq!((member.acknowledges, member.stalls_at_most), (Acknowledges::Received, Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for query in [
+            "",
+            "topics=",
+            "topics=a/b",
+            "topics=t&from=committed",
+            "topics=t&ack=explicit",
+            "topics=t&instance_id=i",
+            "topics=t&group=",
+            "topics=t&group=g&to=latest",
+            "topics=t&group=g&partitions=0",
+            "topics=t,u&partitions=0",
+            "topics=t&partitions=a",
+            "topics=t&partitions=-1",
+            "topics=t&to=tomorrow",
+            "topics=t&filter=key%20=%201",
+            "topics=t&include=schema",
+            "topics=t&conflate=true",
+            "topics=t&resume=x",
+            "topics=t&credit_bytes=-1",
+        ] {
+            assert!(of(query).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_filter_sees_all_of_a_record() {
+        let place = StreamPlace::new("t", 0);
+        let record = |key: &'static str, value: &'static str| Record {
+            offset: 5,
+            timestamp: 0,
+            key: Some(Bytes::from(key)),
+            value: Some(Bytes::from(value)),
+            headers: Vec::new(),
+        };
+        let filter = of("topics=t&filter=value.n%20%3E%202&key=k").unwrap().filter().unwrap();
+        assert!(filter(&place, &record("k", r#"{"n":3}"#)));
+        assert!(!filter(&place, &record("k", r#"{"n":2}"#)));
+        assert!(!filter(&place, &record("kk", r#"{"n":3}"#)));
+        assert!(of("topics=t").unwrap().filter().is_none());
+    }
+}

@@ -1,0 +1,265 @@
+//! `POST /v1/topics/{topic}`: the body is the record. `curl -d hello …?key=k&partition=0&header.trace=1`.
+//!
+//! The value is stored as it came, whatever its type; what says it is JSON is checked first. `application/x-ndjson` is one
+//! record a line, `text/csv` one a row: the good ones are stored, and each has a line in the answer.
+
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use capek_actors::produce::Acks;
+use serde_json::json;
+
+use super::super::body::{self, Size};
+use super::super::doors::Doors;
+use super::super::idempotency::{self, IdempotencyKey};
+use super::super::json;
+use super::super::problem::{JsonPosition, Problem};
+use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce};
+use super::super::query::QueryPairs;
+use super::{NDJSON, check_topic_name, csv};
+
+pub async fn post(
+    request: HttpRequest,
+    topic: web::Path<String>,
+    payload: web::Payload,
+    doors: web::Data<Doors>,
+) -> Result<HttpResponse, Problem> {
+    check_topic_name(&topic)?;
+    let query = QueryPairs::of(&request)?;
+    let options = options(&query, &request)?;
+    let template = template(&query, &request)?;
+    let body = body::read(&request, payload, Size::Records, &doors.bodies).await?;
+    let (media_type, parameters) = content_type(&request);
+    match media_type {
+        NDJSON | "application/ndjson" | "application/jsonl" => {
+            many(&doors, &topic, lines(&body.bytes), &template, options).await
+        }
+        "text/csv" => {
+            let has_names = parameters.split(';').any(|one| one.trim().eq_ignore_ascii_case("header=present"));
+            many(&doors, &topic, rows(&body.bytes, has_names), &template, options).await
+        }
+        media_type => {
+            if media_type == "application/json" {
+                json::parse(&body.bytes).map_err(|error| Problem::json(&error, 0))?;
+            }
+            let record = NewRecord { value: Some(body.bytes.clone()), ..template };
+            let outcomes = produce(&doors, &topic, vec![record], options).await?;
+            match outcomes.into_iter().next() {
+                Some(Ok(stored)) => Ok(HttpResponse::Ok().json(stored_body(&stored))),
+                Some(Err(not_stored)) => Err(problem_of(&not_stored)),
+                None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record has no outcome")),
+            }
+        }
+    }
+}
+
+/// An outcome for each value, in their order; what is bad does not keep the others from being stored.
+async fn many(
+    doors: &web::Data<Doors>,
+    topic: &str,
+    values: Vec<Result<Bytes, Problem>>,
+    template: &NewRecord,
+    options: ProduceOptions,
+) -> Result<HttpResponse, Problem> {
+    if values.is_empty() {
+        return Err(Problem::bad_request("there is no record in the body"));
+    }
+    let good = values.iter().filter_map(|value| value.as_ref().ok());
+    let records: Vec<_> = good.map(|value| NewRecord { value: Some(value.clone()), ..template.clone() }).collect();
+    let stored = if records.is_empty() { Vec::new() } else { produce(doors, topic, records, options).await? };
+    let mut stored = stored.into_iter();
+    let missing = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record has no outcome");
+    let outcome = |value: Result<Bytes, Problem>| {
+        value.and_then(|_| stored.next().ok_or_else(missing)?.map_err(|not_stored| problem_of(&not_stored)))
+    };
+    Ok(answer_lines(&values.into_iter().map(outcome).collect::<Vec<_>>()))
+}
+
+/// The type and its parameters.
+fn content_type(request: &HttpRequest) -> (&str, &str) {
+    let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
+    (media_type.trim(), parameters)
+}
+
+fn options(query: &QueryPairs, request: &HttpRequest) -> Result<ProduceOptions, Problem> {
+    /// Less is no time at all for a disk that is busy.
+    const TIMEOUT_MS_MIN: u64 = 1_000;
+    const TIMEOUT_MS_MAX: u64 = 300_000;
+    let default = ProduceOptions::default();
+    let acks = match query.get("acks") {
+        None => default.acks,
+        Some("all" | "-1") => Acks::All,
+        Some("1") => Acks::Leader,
+        Some("0") => Acks::None,
+        Some(other) => return Err(Problem::bad_request(format!("acks={other} is not 0, 1 or all"))),
+    };
+    let timeout =
+        query.number("timeout_ms")?.map(|ms: u64| Duration::from_millis(ms.clamp(TIMEOUT_MS_MIN, TIMEOUT_MS_MAX)));
+    let idempotency = idempotency_key(request)?.map(IdempotencyKey::new);
+    Ok(ProduceOptions { acks, timeout: timeout.unwrap_or(default.timeout), idempotency })
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<&[u8]>, Problem> {
+    const KEY_BYTES_MAX: usize = 255;
+    let Some(key) = request.headers().get(idempotency::HEADER) else { return Ok(None) };
+    let key = key.as_bytes();
+    let is_legal = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(|byte| (b' '..=b'~').contains(byte));
+    let refused = || Problem::bad_request(format!("{} is 1 to {KEY_BYTES_MAX} letters of ASCII", idempotency::HEADER));
+    if is_legal { Ok(Some(key)) } else { Err(refused()) }
+}
+
+/// What the query and our headers say of the record, or of each record: `key`, `partition`, `timestamp` and `header.X`, or
+/// `Capek-Key`, `Capek-Partition` and `Capek-Header-X`.
+fn template(query: &QueryPairs, request: &HttpRequest) -> Result<NewRecord, Problem> {
+    const HEADER_PREFIX: &str = "capek-header-";
+    let headers = request.headers();
+    let key = query.get("key").map(|key| Bytes::copy_from_slice(key.as_bytes()));
+    let key = key.or_else(|| headers.get("capek-key").map(|key| Bytes::copy_from_slice(key.as_bytes())));
+    let partition = match query.number("partition")? {
+        Some(partition) => Some(partition),
+        None => match headers.get("capek-partition") {
+            Some(value) => Some(number_of(value)?),
+            None => None,
+        },
+    };
+    let own = |(name, value): (&str, &str)| (copy(name.as_bytes()), Some(copy(value.as_bytes())));
+    let mut record_headers: Vec<_> = query.with_prefix("header.").map(own).collect();
+    for (name, value) in headers {
+        if let Some(name) = name.as_str().strip_prefix(HEADER_PREFIX) {
+            record_headers.push((copy(name.as_bytes()), Some(copy(value.as_bytes()))));
+        }
+    }
+    if let Some(key) = idempotency_key(request)? {
+        // Whoever reads the log can tell, too, also when the partitions have forgotten it.
+        record_headers.push((copy(idempotency::HEADER.as_bytes()), Some(copy(key))));
+    }
+    let timestamp_ms = query.number("timestamp")?;
+    if timestamp_ms.is_some_and(|timestamp_ms: i64| timestamp_ms < 0) {
+        return Err(Problem::bad_request("timestamp is in milliseconds since 1970, and not negative"));
+    }
+    Ok(NewRecord { partition, key, value: None, headers: record_headers, timestamp_ms })
+}
+
+fn copy(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+fn number_of(value: &header::HeaderValue) -> Result<i32, Problem> {
+    let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.ok_or_else(|| Problem::bad_request("Capek-Partition is not a number that fits"))
+}
+
+/// Each line is a record; empty lines are not.
+pub(super) fn lines(body: &Bytes) -> Vec<Result<Bytes, Problem>> {
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).enumerate();
+    let lines = lines.filter(|(_, line)| !line.is_empty());
+    let value = |(index, line)| match json::parse(line) {
+        Ok(_) => Ok(body.slice_ref(line)),
+        Err(error) => Err(Problem::json(&error, index)),
+    };
+    lines.map(value).collect()
+}
+
+fn rows(body: &Bytes, has_names: bool) -> Vec<Result<Bytes, Problem>> {
+    let problem = |line, what| {
+        let position = Some(JsonPosition { line, column: 1 });
+        Problem { position, ..Problem::bad_request(format!("this is not a row of CSV: {what} (line {line})")) }
+    };
+    let rows = csv::rows(body, has_names).into_iter();
+    rows.map(|(line, row)| row.map_err(|what| problem(line, what))).collect()
+}
+
+fn stored_body(stored: &Stored) -> serde_json::Value {
+    // acks=0 does not wait to learn the offset.
+    let offset = (stored.offset >= 0).then_some(stored.offset);
+    json!({ "partition": stored.partition, "offset": offset, "timestamp": stored.timestamp_ms })
+}
+
+fn problem_of(not_stored: &NotStored) -> Problem {
+    Problem::kafka(not_stored.code, not_stored.message.clone())
+}
+
+/// 207 when only some are stored; when none is, the status is that of the first failure.
+fn answer_lines(outcomes: &[Result<Stored, Problem>]) -> HttpResponse {
+    let first_failure = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+    let status = match first_failure {
+        None => StatusCode::OK,
+        Some(first) if outcomes.iter().all(Result::is_err) => first.status,
+        Some(_) => StatusCode::MULTI_STATUS,
+    };
+    let mut text = String::new();
+    for outcome in outcomes {
+        let line = match outcome {
+            Ok(stored) => stored_body(stored),
+            Err(problem) => problem.body(),
+        };
+        text.push_str(&line.to_string());
+        text.push('\n');
+    }
+    HttpResponse::build(status).content_type(NDJSON).body(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_record_and_a_bad_one_is_told_by_its_number() {
+        let values = lines(&Bytes::from_static(b"{\"n\":1}\r\n\n 2 \n{\"n\":\n"));
+        let good: Vec<_> = values.iter().flatten().collect();
+        assert_eq!(good, ["{\"n\":1}", "2"]);
+        let problem = values[2].as_ref().unwrap_err();
+        assert_eq!(problem.position.map(|position| position.line), Some(4));
+        assert!(lines(&Bytes::from_static(b"\n\n")).is_empty());
+    }
+
+    #[test]
+    fn the_status_says_whether_all_some_or_none_are_stored() {
+        let stored = || Ok(Stored { partition: 0, offset: 1, timestamp_ms: 2 });
+        let check = |outcomes: &[Result<Stored, Problem>], expected| {
+            assert_eq!(answer_lines(outcomes).status(), expected);
+        };
+        check(&[stored(), stored()], StatusCode::OK);
+        check(&[stored(), Err(Problem::bad_request("x"))], StatusCode::MULTI_STATUS);
+        check(&[Err(Problem::unavailable("x")), Err(Problem::bad_request("x"))], StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn the_query_and_headers_of_ours_describe_the_record() {
+        let request = TestRequest::with_uri("/v1/topics/t?key=k&partition=1&header.a=1&header.a=2&timestamp=5")
+            .insert_header(("Capek-Header-Trace", "x"))
+            .insert_header(("Idempotency-Key", "once"))
+            .to_http_request();
+        let record = template(&QueryPairs::of(&request).unwrap(), &request).unwrap();
+        let header = |key: &'static str, value: &'static str| (Bytes::from(key), Some(Bytes::from(value)));
+        assert_eq!(
+            record.headers,
+            [header("a", "1"), header("a", "2"), header("trace", "x"), header("Idempotency-Key", "once")]
+        );
+        assert_eq!((record.partition, record.timestamp_ms), (Some(1), Some(5)));
+        assert_eq!(record.key, Some(Bytes::from_static(b"k")));
+        let request = TestRequest::with_uri("/v1/topics/t").insert_header(("Capek-Key", "h")).to_http_request();
+        let record = template(&QueryPairs::of(&request).unwrap(), &request).unwrap();
+        assert_eq!(record.key, Some(Bytes::from_static(b"h")));
+    }
+
+    #[test]
+    fn acks_are_kafkas_words() {
+        let check = |query: &str, expected: Option<Acks>| {
+            let request = TestRequest::with_uri(&format!("/?{query}")).to_http_request();
+            let found = options(&QueryPairs::of(&request).unwrap(), &request).ok().map(|options| options.acks);
+            assert_eq!(found, expected, "{query}");
+        };
+        check("", Some(Acks::All));
+        check("acks=all", Some(Acks::All));
+        check("acks=1", Some(Acks::Leader));
+        check("acks=0", Some(Acks::None));
+        check("acks=2", None);
+        check("timeout_ms=x", None);
+    }
+}

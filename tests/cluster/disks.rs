@@ -1,0 +1,44 @@
+//! A broker whose disk is full, while the others have room.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::load::{Load, PARTITIONS, rounds};
+use crate::support::broker::Directory;
+use crate::support::small_disk::SmallDisk;
+
+/// Four journal files of this size leave most of the small disk to the segments.
+const SMALL_JOURNAL: &str = "capek.journal.file.bytes=4194304";
+const FULL_FOR: Duration = Duration::from_secs(5);
+/// Of its three replicas in that time: they try again, and do not do nothing else.
+const FAILURES_MAX: usize = 100;
+
+#[test]
+#[ignore = "needs root: tests/faults runs it"]
+fn acked_records_survive_a_full_disk() {
+    let directory = Directory::new();
+    let disk = SmallDisk::mount(directory.path());
+    let mut cluster = Cluster::prepare(3, &[SMALL_JOURNAL]);
+    cluster.broker_mut(1).data_dir = disk.path.join("data");
+    cluster.start_all();
+    let load = Load::start_padded(&cluster, "full", 2000);
+    for _ in 0..rounds(1) {
+        let ballast = disk.path.join("ballast");
+        let mut file = File::create(&ballast).expect("there is room for a file");
+        while file.write_all(&[1; 4096]).is_ok() {}
+        std::thread::sleep(FULL_FOR);
+        drop(file);
+        let output = cluster.broker(1).output();
+        assert!(output.contains("no room"), "the disk was never full: that shows nothing\n{output}");
+        let failures = output.matches("an append failed").count();
+        assert!(failures < FAILURES_MAX, "it tried {failures} times");
+        assert!(cluster.broker_mut(1).is_running(), "a full disk ends no broker\n{output}");
+        std::fs::remove_file(&ballast).expect("it can be removed");
+        load.wait_for_progress();
+        cluster.wait_until_in_sync("full", PARTITIONS);
+    }
+    load.stop_and_check(&cluster, "full disk");
+    cluster.stop_and_compare_replicas("full", PARTITIONS);
+}

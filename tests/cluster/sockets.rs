@@ -1,0 +1,73 @@
+//! WebSocket members of groups, on a broker that neither coordinates the group nor leads all that it reads.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::cluster::Cluster;
+use crate::doors::{LEADER_GONE_FOR_MAX, coordinated_elsewhere};
+use crate::support::rest::call;
+use crate::support::socket::Socket;
+use crate::support::wait_for;
+
+const TOPIC: &str = "shared";
+const PARTITIONS: i64 = 3;
+/// What may come before that which is waited for, while brokers die.
+const PASSES: [&str; 6] = ["subscribed", "assigned", "revoked", "caught_up", "acked", "error"];
+
+#[test]
+fn a_member_outlives_the_coordinator_of_its_group() {
+    let mut cluster = Cluster::start();
+    cluster.create_topic(TOPIC, PARTITIONS as i32);
+    let door = 1;
+    put_one_in_each(&cluster, door, "first");
+    let (group, coordinator) = coordinated_elsewhere(&cluster, door);
+    let path = format!("/v1/groups/{group}/ws?topics={TOPIC}");
+    let mut socket = Socket::open(cluster.broker(door), &path);
+    assert_eq!(read_and_acknowledge(&mut socket, 1), all_at(0));
+    wait_until_committed(&cluster, door, &group, 1);
+    cluster.kill(coordinator);
+    put_one_in_each(&cluster, door, "second");
+    assert_eq!(read_and_acknowledge(&mut socket, 2), all_at(1), "it goes on where it was");
+    wait_until_committed(&cluster, door, &group, 2);
+    socket.line("@close");
+    put_one_in_each(&cluster, door, "third");
+    let other = cluster.others(&[door, coordinator])[0];
+    let mut next = Socket::open(cluster.broker(other), &path);
+    assert_eq!(read_and_acknowledge(&mut next, 3), all_at(2), "through another door");
+}
+
+fn wait_until_committed(cluster: &Cluster, door: i32, group: &str, offset: i64) {
+    let url = cluster.broker(door).http(&format!("/v1/groups/{group}/offsets"));
+    wait_for("all of it is committed", LEADER_GONE_FOR_MAX, || {
+        let answer = call("GET", &url, &[], "");
+        let offsets = answer.body["offsets"].as_array()?;
+        let are_all = offsets.iter().all(|committed| committed["offset"] == json!(offset));
+        (offsets.len() == PARTITIONS as usize && are_all).then_some(())
+    });
+}
+
+fn all_at(offset: i64) -> BTreeSet<(i64, i64)> {
+    (0..PARTITIONS).map(|partition| (partition, offset)).collect()
+}
+
+fn read_and_acknowledge(socket: &mut Socket, id: i64) -> BTreeSet<(i64, i64)> {
+    let read: BTreeSet<_> = socket.records(PARTITIONS as usize, &PASSES).into_iter().collect();
+    let through: Vec<_> = read
+        .iter()
+        .map(|(partition, offset)| json!({"topic": TOPIC, "partition": partition, "offset": offset}))
+        .collect();
+    socket.send(json!({"type": "ack", "id": id, "through": through}));
+    read
+}
+
+/// The key says that what was stored and not answered is stored once.
+fn put_one_in_each(cluster: &Cluster, door: i32, name: &str) {
+    for partition in 0..PARTITIONS {
+        let url = cluster.broker(door).http(&format!("/v1/topics/{TOPIC}?partition={partition}"));
+        let key = format!("Idempotency-Key: {name}-{partition}");
+        wait_for("the record is taken", LEADER_GONE_FOR_MAX, || {
+            (call("POST", &url, &[&key], name).status == 200).then_some(())
+        });
+    }
+}
