@@ -129,7 +129,7 @@ async fn agreed_end(client: &LocalClient, caller: &Caller, position: &Position) 
     }
     match end_of_epoch(client, caller, place, *leader_epoch).await? {
         end if end >= 0 => Ok(end),
-        // The leader does not know of any epoch up to that one: all of it has gone, and the log start tells of that.
+        // The token speaks of an epoch that is yet to come.
         _ => Ok(position.next),
     }
 }

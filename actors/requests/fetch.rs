@@ -357,15 +357,10 @@ impl Wanted {
         if last_fetched < 0 {
             return Ok(None);
         }
-        let end_offset = shared.log.end_offset();
-        let end = match last_fetched < shared.leader_epoch() {
-            // An epoch of which this leader has nothing: it began where the log ended then.
-            true => shared.log.replica_epoch_end(last_fetched, end_offset),
-            false => shared.log.epoch_end_offset(last_fetched, end_offset),
-        };
+        let end = shared.log.epoch_end_offset(last_fetched, shared.leader_epoch());
         let (epoch, end_offset) = end.map_err(|_| ErrorCode::KafkaStorageError)?;
         if epoch < 0 {
-            return Err(ErrorCode::OffsetOutOfRange); // an epoch that the log knows nothing of
+            return Err(ErrorCode::OffsetOutOfRange); // an epoch that is yet to come
         }
         let is_diverging = epoch < last_fetched || end_offset < self.asked.request.fetch_offset;
         Ok(is_diverging.then(|| EpochEndOffset { epoch, end_offset, ..Default::default() }))

@@ -1,5 +1,5 @@
 //! OffsetForLeaderEpoch (key 23, versions 2–4): where a leader epoch ended, so that a client finds out whether what it has
-//! read was cut off since (KIP-320). -1 and -1 say that the log knows nothing of that epoch.
+//! read was cut off since (KIP-320). -1 and -1 say that there was no such epoch yet.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,18 +36,10 @@ pub async fn answer(
 }
 
 async fn end_of(shared: Arc<PartitionShared>, epoch: LeaderEpoch) -> Result<(LeaderEpoch, Offset), ErrorCode> {
-    // The current epoch has begun even if nothing was appended in it yet.
-    if epoch == shared.leader_epoch() {
-        return Ok((epoch, shared.log.end_offset()));
-    }
     let key = shared.key.clone();
     // The log may have to be opened for this.
-    let looked_up = tokio::task::spawn_blocking(move || match shared.log.latest_epoch()? {
-        // Of an epoch between the last batch's and this leader's nothing is left, if there ever was anything.
-        Some(latest) if (latest..shared.leader_epoch()).contains(&epoch) => Ok((latest, shared.log.end_offset())),
-        _ => shared.log.epoch_end_offset(epoch, shared.log.end_offset()),
-    })
-    .await;
+    let looked_up =
+        tokio::task::spawn_blocking(move || shared.log.epoch_end_offset(epoch, shared.leader_epoch())).await;
     match looked_up {
         Ok(Ok(end)) => Ok(end),
         Ok(Err(error)) => {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, PartitionView, try_create_topic};
 use crate::load::{Load, PARTITIONS, rounds};
+use crate::support::frames::{Fields, OFFSET_FOR_LEADER_EPOCH, RawClient};
 use crate::support::wait_for;
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -67,6 +68,30 @@ fn acked_records_survive_a_controller_kill_and_topics_can_be_made_again_soon() {
         cluster.wait_until_in_sync("controllers", PARTITIONS);
     }
     load.stop_and_check(&cluster, "kill -9 of the controller");
+}
+
+/// -1 would tell a client that what it is about to read was cut off (KIP-320).
+#[test]
+fn a_partition_that_never_had_a_record_has_lost_none_to_a_new_leader() {
+    let mut cluster = Cluster::start();
+    cluster.create_topic("empty", 1);
+    let leader = cluster.leader("empty", 0);
+    cluster.kill(leader);
+    let next = cluster.leader_but("empty", 0, &[leader]);
+    let mut client = cluster.client(next);
+    let [earlier, current] = [0, 1].map(|epoch| epoch_end(&mut client, "empty", epoch));
+    assert_eq!((earlier, current), ((0, 0, 0), (0, 1, 0)));
+    let (error, epoch, end) = epoch_end(&mut client, "empty", 2);
+    assert_eq!((error, epoch, end), (0, -1, -1), "that is yet to come");
+}
+
+/// Of partition 0, as its leader says: error, epoch, end offset.
+fn epoch_end(client: &mut RawClient, topic: &str, epoch: i32) -> (i16, i32, i64) {
+    let body = Fields::default().i32(1).string(topic).i32(1).i32(0).i32(-1).i32(epoch);
+    let mut answer = client.call(OFFSET_FOR_LEADER_EPOCH, 2, body);
+    let (_throttle_ms, _topics, _name, _partitions) = (answer.i32(), answer.i32(), answer.string(), answer.i32());
+    let (error, _partition) = (answer.i16(), answer.i32());
+    (error, answer.i32(), answer.i64())
 }
 
 /// Clients ask another broker at once, and believe it for as long as their own timers run. On a machine that is too busy for an

@@ -69,6 +69,17 @@ impl Epochs {
             (Some(floor), Some(next)) => (self.entries[floor].0, next.1),
         }
     }
+
+    /// The same for a client of the leader of `leader_epoch`. That epoch has begun, where the log ends, even if it has no batch
+    /// yet; an epoch of which nothing is left ended there, too, if there ever was anything.
+    pub fn end_offset_at_leader(&self, epoch: i32, leader_epoch: i32, log_end: i64) -> (i32, i64) {
+        match self.latest() {
+            _ if epoch == leader_epoch => (epoch, log_end),
+            None if (0..leader_epoch).contains(&epoch) => (epoch, log_end),
+            Some(latest) if (latest..leader_epoch).contains(&epoch) => (latest, log_end),
+            _ => self.end_offset(epoch, log_end),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +102,19 @@ mod tests {
             assert_eq!(epochs.end_offset(asked, 42), answer, "epoch {asked}");
         }
         assert_eq!(Epochs::default().end_offset(0, 0), (-1, -1));
+        for (asked, answer) in
+            [(0, (0, 10)), (4, (3, 30)), (5, (5, 42)), (6, (5, 42)), (7, (7, 42)), (8, (-1, -1)), (-1, (-1, -1))]
+        {
+            assert_eq!(epochs.end_offset_at_leader(asked, 7, 42), answer, "epoch {asked} at the leader of 7");
+        }
         assert_eq!((epochs.of(9), epochs.of(10), epochs.of(25), epochs.of(99)), (None, Some(1), Some(3), Some(5)));
+    }
+
+    #[test]
+    fn nothing_was_cut_from_a_log_that_never_had_a_batch() {
+        let empty = Epochs::default();
+        let answers = [-1, 0, 1, 2, 3].map(|asked| empty.end_offset_at_leader(asked, 2, 0));
+        assert_eq!(answers, [(-1, -1), (0, 0), (1, 0), (2, 0), (-1, -1)]);
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl World {
     /// What the log knows besides its records.
     fn knowledge(&self) -> impl PartialEq + std::fmt::Debug + use<> {
         let epochs: Vec<_> =
-            (0..=self.epoch).map(|epoch| self.log.epoch_end_offset(epoch, self.log.end_offset()).unwrap()).collect();
+            (0..=self.epoch).map(|epoch| self.log.epoch_end_offset(epoch, self.epoch).unwrap()).collect();
         let largest = self.log.max_timestamp_offset(i64::MAX).unwrap();
         // A snapshot keeps one batch of each producer, so after a start no more may be known.
         let batches = self.log.producer_batches().unwrap();

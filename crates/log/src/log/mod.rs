@@ -249,15 +249,17 @@ impl Log {
         Ok(lock(&self.epochs).latest())
     }
 
-    /// The largest epoch up to `epoch` that has batches, and the offset where it ends (`log_end` for the latest); `(-1, -1)`
-    /// when that is not known. Opens the log.
-    pub fn epoch_end_offset(&self, epoch: i32, log_end: i64) -> io::Result<(i32, i64)> {
+    /// For a client of the leader of `leader_epoch`: the largest epoch up to `epoch` that has batches, and the offset where it
+    /// ends; `(epoch, log end)` when none has; `(-1, -1)` for an epoch that is yet to come. Opens the log.
+    pub fn epoch_end_offset(&self, epoch: i32, leader_epoch: i32) -> io::Result<(i32, i64)> {
         self.opened()?;
-        Ok(lock(&self.epochs).end_offset(epoch, log_end))
+        // In this order: what is appended in between is of an epoch that is known by then.
+        let log_end = self.end_offset();
+        Ok(lock(&self.epochs).end_offset_at_leader(epoch, leader_epoch, log_end))
     }
 
-    /// The same for the log of a leader (or follower) whose own epoch is above all that it holds: an epoch above the latest
-    /// one ends where the log ends. `(-1, log start)` for a log without batches.
+    /// For another replica, of a log whose own epoch is above all that it holds: the same, but an epoch above the latest one
+    /// ends at `log_end`. `(-1, log start)` for a log without batches.
     pub fn replica_epoch_end(&self, epoch: i32, log_end: i64) -> io::Result<(i32, i64)> {
         self.opened()?;
         let epochs = lock(&self.epochs);
