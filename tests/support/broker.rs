@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -282,14 +283,35 @@ impl Drop for Directory {
     }
 }
 
-/// Below the kernel's ephemeral range, so that no outgoing connection takes it while the broker is being restarted.
+/// Below the kernel's ephemeral range, so that no outgoing connection takes it while the broker is being restarted; of a block
+/// that is this process's alone, so that no other test program takes it then either.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + (std::process::id() % 1_100) as u16 * 10;
+    let first = port_block();
     loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 1_000;
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS_OF_A_BLOCK;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
+}
+
+const PORTS_OF_A_BLOCK: u16 = 1_000;
+const PORT_BLOCKS: u16 = 12;
+
+/// The first port of the block that this process holds, by a lock on a file, as long as it runs.
+fn port_block() -> u16 {
+    static BLOCK: OnceLock<(u16, Option<File>)> = OnceLock::new();
+    let (block, _lock) = BLOCK.get_or_init(|| {
+        let directory = std::env::temp_dir().join("capek-test-ports");
+        fs::create_dir_all(&directory).expect("the directory of temporary files is writable");
+        let mine = (std::process::id() % u32::from(PORT_BLOCKS)) as u16;
+        let free = (0..PORT_BLOCKS).map(|step| (mine + step) % PORT_BLOCKS).find_map(|block| {
+            let file = File::create(directory.join(block.to_string())).ok()?;
+            file.try_lock().ok().map(|()| (block, Some(file)))
+        });
+        // More programs than blocks: some share one, and take what is free at the moment.
+        free.unwrap_or((mine, None))
+    });
+    20_000 + block * PORTS_OF_A_BLOCK
 }
