@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Cluster, HEALED_WITHIN, PartitionView, try_create_topic};
+use crate::cluster::{Cluster, HEALED_WITHIN, PartitionView};
 use crate::support::frames::{Fields, NO_SEQUENCE, batch};
 use crate::support::wait_for;
 
@@ -40,7 +40,7 @@ fn a_damaged_replica_is_fetched_from_its_leader_again() {
 #[test]
 fn a_damaged_log_that_is_the_only_one_stays_as_it_is() {
     let mut cluster = Cluster::start();
-    assert_eq!(try_create_topic(&mut cluster.client(1), "only", 2, 1, &[]), Some(0));
+    cluster.create_topic_at(1, "only", (2, 1), &[]);
     let holder = cluster.leader("only", 0);
     produce(&cluster, "only", 0);
     cluster.kill(holder);

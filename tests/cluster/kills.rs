@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, HEALED_WITHIN, PartitionView, try_create_topic};
+use crate::cluster::{Cluster, HEALED_WITHIN, PartitionView, TOPIC_ALREADY_EXISTS, try_create_topic};
 use crate::load::{Load, PARTITIONS, rounds};
 use crate::support::frames::{Fields, OFFSET_FOR_LEADER_EPOCH, RawClient};
 use crate::support::wait_for;
 
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
-const TOPIC_ALREADY_EXISTS: i16 = 36;
 
 #[test]
 fn acked_records_survive_leader_kills() {

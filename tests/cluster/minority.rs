@@ -62,7 +62,7 @@ fn topics_made_through_any_broker_are_seen_through_all() {
     let cluster = Cluster::start();
     for id in cluster.ids() {
         let topic = format!("through-{id}");
-        assert_eq!(try_create_topic(&mut cluster.client(id), &topic, 3, 3, &[]), Some(0));
+        cluster.create_topic_at(id, &topic, (3, 3), &[]);
         cluster.wait_until_in_sync(&topic, 3);
     }
     let views: Vec<_> = cluster.ids().into_iter().map(|id| cluster.view_of(id, "through-2")).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, HEALED_WITHIN, try_create_topic};
+use crate::cluster::{Cluster, HEALED_WITHIN};
 use crate::support::frames::{Fields, NO_SEQUENCE, RawClient, batch, count_records};
 use crate::support::wait_for;
 
@@ -56,7 +56,7 @@ fn moving(client: &mut RawClient) -> i8 {
 fn a_partition_moves_with_all_its_records() {
     let cluster = Cluster::start();
     let mut client = cluster.client(1);
-    assert_eq!(try_create_topic(&mut client, "moves", 1, 1, &[]), Some(0));
+    cluster.create_topic_at(1, "moves", (1, 1), &[]);
     let from = cluster.leader("moves", 0);
     let to = cluster.others(&[from]);
     let mut leader = cluster.client(from);

@@ -1,7 +1,5 @@
 //! A replica that panics comes back from its disk, whoever it was.
 
-use std::time::Duration;
-
 use crate::cluster::{Cluster, HEALED_WITHIN};
 use crate::load::{Load, PARTITIONS, rounds};
 use crate::support::chaos::{CHAOS, panic_path, restarts};
@@ -19,9 +17,7 @@ fn acked_records_survive_panics_of_leaders_and_followers() {
         let path = format!("broker/replica-manager/partition:panics-{partition}");
         let before = restarts(victim, &path);
         panic_path(victim, &path);
-        wait_for("the replica is started again", Duration::from_secs(10), || {
-            (restarts(victim, &path) > before).then_some(())
-        });
+        wait_for("the replica is started again", HEALED_WITHIN, || (restarts(victim, &path) > before).then_some(()));
         load.wait_for_progress();
     }
     cluster.wait_until_in_sync("panics", PARTITIONS);

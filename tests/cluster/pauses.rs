@@ -29,7 +29,8 @@ fn acked_records_survive_a_leader_that_was_paused_beyond_its_session() {
 /// Whoever stops in peace hands over first.
 #[test]
 fn a_rolling_restart_is_seen_by_no_client() {
-    const HARDLY_NOTICED_MS: u64 = 5_000;
+    // Far above what bench/cluster measures, and below what would make an application give up.
+    const HARDLY_NOTICED_MS: u64 = 15_000;
     let mut cluster = Cluster::start();
     let load = Load::start(&cluster, "rolling");
     for _ in 0..rounds(1) {

@@ -3,14 +3,13 @@
 use std::fs;
 use std::time::Instant;
 
-use crate::cluster::{Cluster, HEALED_WITHIN};
+use crate::cluster::{Cluster, HEALED_WITHIN, TOPIC_ALREADY_EXISTS};
 use crate::support::broker::{Broker, Directory, free_port};
 use crate::support::frames::RawClient;
 use crate::support::wait_for;
 
 const NONE: i16 = 0;
 const REQUEST_TIMED_OUT: i16 = 7;
-const TOPIC_ALREADY_EXISTS: i16 = 36;
 const NOT_CONTROLLER: i16 = 41;
 
 fn knows(cluster: &Cluster, id: i32, topic: &str) -> bool {

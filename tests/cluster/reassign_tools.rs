@@ -69,11 +69,17 @@ fn kafka_topics_spreads_replicas_over_racks_and_kafka_metadata_quorum_names_the_
         assert!(partition.replicas.contains(&3), "{index}: {partition:?}: both replicas are in the north");
     }
 
-    let status = tools.ok("kafka-metadata-quorum", &["describe", "--status"]);
-    let controller = cluster.controller();
-    assert!(status.lines().any(|line| line.split_whitespace().eq(["LeaderId:", &controller.to_string()])), "{status}");
+    // Both speak of one term, unless there was an election in between.
+    let (controller, status, replication) =
+        wait_for("kafka-metadata-quorum names the controller", HEALED_WITHIN, || {
+            let controller = cluster.controller();
+            let status = tools.ok("kafka-metadata-quorum", &["describe", "--status"]);
+            let replication = tools.ok("kafka-metadata-quorum", &["describe", "--replication"]);
+            let named = ["LeaderId:", &controller.to_string()];
+            let is_named = status.lines().any(|line| line.split_whitespace().eq(named));
+            (is_named && cluster.controller() == controller).then_some((controller, status, replication))
+        });
     assert!(status.contains("CurrentVoters:"), "{status}");
-    let replication = tools.ok("kafka-metadata-quorum", &["describe", "--replication"]);
     let rows: Vec<Vec<&str>> = replication.lines().map(|line| line.split_whitespace().collect()).collect();
     let role_of = |id: i32| {
         let row = rows.iter().find(|row| row.first() == Some(&&*id.to_string()));

@@ -227,10 +227,19 @@ impl Cluster {
 
     /// Three replicas of which two must have what is confirmed.
     pub fn create_topic(&self, topic: &str, partitions: i32) {
-        let configs = [("min.insync.replicas", "2")];
-        let error = try_create_topic(&mut self.client(1), topic, partitions, 3, &configs);
-        assert_eq!(error, Some(0), "creating {topic}");
+        self.create_topic_at(1, topic, (partitions, 3), &[("min.insync.replicas", "2")]);
         self.wait_until_in_sync(topic, partitions);
+    }
+
+    /// By a broker of one's choice, which may be in the middle of an election; partitions and replicas.
+    pub fn create_topic_at(&self, id: i32, topic: &str, shape: (i32, i16), configs: &[(&str, &str)]) {
+        let made = || {
+            let error = try_create_topic(&mut self.client(id), topic, shape.0, shape.1, configs)?;
+            (error != REQUEST_TIMED_OUT).then_some(error)
+        };
+        let error = wait_for("the topic is made", HEALED_WITHIN, made);
+        // An earlier try may have been late, not in vain.
+        assert!([0, TOPIC_ALREADY_EXISTS].contains(&error), "creating {topic}: {error}");
     }
 
     /// Every broker that runs says that every partition has a leader and all of its replicas are in sync.
@@ -288,6 +297,9 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
     logs.sort();
     logs
 }
+
+const REQUEST_TIMED_OUT: i16 = 7;
+pub const TOPIC_ALREADY_EXISTS: i16 = 36;
 
 /// The error code; None: no answer.
 pub fn try_create_topic(
