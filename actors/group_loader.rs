@@ -8,10 +8,10 @@ use actix::Addr;
 use bytes::Bytes;
 use capek_log::{ReadOutcome, ReadRequest};
 use capek_state::group::{Coordinator, GroupConfig, Record};
-use capek_wire::batch::{self, BatchHeader};
+use capek_wire::batch::{self, BatchError};
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Offset;
-use log::info;
+use log::{error, info};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::partition::{LogEnd, Partition};
@@ -101,15 +101,14 @@ async fn is_committed(shared: &PartitionShared, leader: &Addr<Partition>, end_of
 }
 
 fn replay(shared: &PartitionShared, end_offset: Offset, config: GroupConfig) -> Result<Coordinator, LoadError> {
-    let mut coordinator = Coordinator::new(config);
+    let mut replaying = Replaying { key: &shared.key, coordinator: Coordinator::new(config) };
     let mut offset = shared.log_start();
     while offset < end_offset {
         let read = ReadRequest { offset, max_bytes: SLICE_BYTES_MAX, end_offset, at_least_one: true, may_block: true };
         let unreadable = |reason: String| LoadError::Unreadable { offset, reason };
         match shared.log.read(read) {
             Ok(ReadOutcome::Data { bytes, next_offset }) => {
-                replay_batches(&mut coordinator, &bytes)
-                    .map_err(|(offset, reason)| LoadError::Unreadable { offset, reason })?;
+                replaying.batches(&bytes).map_err(unreadable)?;
                 offset = next_offset;
             }
             // Compaction leaves gaps, at the end of a log too.
@@ -118,31 +117,52 @@ fn replay(shared: &PartitionShared, end_offset: Offset, config: GroupConfig) -> 
             Err(error) => return Err(unreadable(error.to_string())),
         }
     }
-    Ok(coordinator)
+    Ok(replaying.coordinator)
 }
 
-fn replay_batches(coordinator: &mut Coordinator, bytes: &Bytes) -> Result<(), (Offset, String)> {
-    for found in batch::batches(bytes) {
-        let (position, header) = found.map_err(|error| (-1, error.to_string()))?;
-        // A transaction's marker is not a record of a group.
-        if header.is_control() {
-            continue;
-        }
-        replay_batch(coordinator, bytes.slice(position..), &header)?;
-    }
-    Ok(())
+/// One bad record is one group's trouble: it is passed over, with an error that says where it is, and all others are loaded.
+struct Replaying<'a> {
+    key: &'a PartitionKey,
+    coordinator: Coordinator,
 }
 
-fn replay_batch(coordinator: &mut Coordinator, batch: Bytes, header: &BatchHeader) -> Result<(), (Offset, String)> {
-    let records = batch::records(batch, INFLATED_BYTES_MAX).map_err(|error| (header.base_offset, error.to_string()))?;
-    for record in records {
-        let record = record.map_err(|error| (header.base_offset, error.to_string()))?;
-        let key = record.key.ok_or_else(|| (record.offset, "a record has no key".to_string()))?;
-        match Record::decode(key, record.value) {
-            Ok(Some(found)) => coordinator.replay(&found),
-            Ok(None) => {}
-            Err(error) => return Err((record.offset, error.to_string())),
+impl Replaying<'_> {
+    /// An error: there is no telling where the next batch begins.
+    fn batches(&mut self, bytes: &Bytes) -> Result<(), String> {
+        for found in batch::batches(bytes) {
+            let (position, header) = found.map_err(|error| error.to_string())?;
+            // A transaction's marker is not a record of a group.
+            if header.is_control() {
+                continue;
+            }
+            if let Err(error) = self.batch(bytes.slice(position..)) {
+                let last = header.next_offset() - 1;
+                error!(
+                    "{}: what is left of the batch at offsets {} to {last} is passed over: {error}",
+                    self.key, header.base_offset
+                );
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// An error: there is no telling where its next record begins.
+    fn batch(&mut self, batch: Bytes) -> Result<(), BatchError> {
+        for record in batch::records(batch, INFLATED_BYTES_MAX)? {
+            let record = record?;
+            let offset = record.offset;
+            if let Err(reason) = self.record(record) {
+                error!("{}: the record at offset {offset} is passed over: {reason}", self.key);
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: batch::Record) -> Result<(), String> {
+        let key = record.key.ok_or("it has no key")?;
+        if let Some(found) = Record::decode(key, record.value).map_err(|error| error.to_string())? {
+            self.coordinator.replay(&found);
+        }
+        Ok(())
+    }
 }

@@ -1,6 +1,7 @@
 //! Group coordinators: hand-made frames for what a group promises across `kill -9` and across panics, and Kafka's own tools on
 //! the records that it leaves behind.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::broker::Broker;
@@ -286,6 +287,50 @@ fn groups_and_acked_commits_survive_kill_9() {
             assert_eq!(group.sync(member_id, *generation, &[]), (0, "mine".to_owned()));
         }
     }
+}
+
+/// One of another group would be lost with it, if loading ended there.
+#[test]
+fn a_corrupt_record_is_passed_over_and_all_other_groups_are_loaded() {
+    let mut broker = Broker::start_with(&["offsets.topic.num.partitions=1"]);
+    broker.create_topic("orders", 1);
+    let mut client = broker.client();
+    for (id, offset) in [("before", 1), ("damaged", 2), ("after", 3)] {
+        let mut group = Group { client: &mut client, id };
+        group.find();
+        assert_eq!(group.commit("", -1, "orders", offset), 0);
+    }
+    assert!(broker.terminate().success());
+    corrupt_length_of(b"damaged", &broker.data_dir.join("__consumer_offsets-0/00000000000000000000.log"));
+    broker.start_again();
+    client = broker.client();
+    for (id, offset) in [("before", 1), ("damaged", -1), ("after", 3)] {
+        let committed = Group { client: &mut client, id }.committed("orders");
+        assert_eq!(committed.0, offset, "{id}");
+    }
+    let output = broker.output();
+    let told = output.lines().find(|line| line.contains("__consumer_offsets-0") && line.contains("passed over"));
+    assert!(told.is_some_and(|line| line.contains("the record at offset 1 ")), "{output}");
+}
+
+/// The key of one record says that this string is longer than the record; the checksum of its batch is right.
+fn corrupt_length_of(string: &[u8], path: &Path) {
+    const HEADER_BYTES: usize = 12; // base offset and length
+    let mut log = std::fs::read(path).expect("the log can be read");
+    let found = log.windows(string.len()).position(|window| window == string).expect("the record is there");
+    log[found - 2] = 0x7f;
+    let mut start = 0;
+    loop {
+        let length = u32::from_be_bytes(log[start + 8..start + 12].try_into().expect("four bytes")) as usize;
+        let end = start + HEADER_BYTES + length;
+        if found < end {
+            let crc = crc32c::crc32c(&log[start + 21..end]);
+            log[start + 17..start + 21].copy_from_slice(&crc.to_be_bytes());
+            break;
+        }
+        start = end;
+    }
+    std::fs::write(path, log).expect("the log can be written");
 }
 
 /// The soak of the same is CAPEK_TEST_PANICS=1000.
