@@ -68,13 +68,15 @@ impl World {
         let is_current = self.is_current(&alter);
         let result = self.control(|controller| controller.alter(&alter));
         assert!(is_current || result.is_err(), "a proposal about what has changed was taken: {alter:?}");
-        let Some(error) = result.err().filter(|error| is_heard && in_sync_refusal_is_final(*error)) else { return };
+        let is_final = result.err().is_some_and(in_sync_refusal_is_final);
+        if !is_heard || !is_final {
+            return;
+        }
         self.seen.refused_proposal = true;
         let Role::Leader(role) = &mut self.broker(id).role else { return };
         role.proposal = None;
         role.refused = role.refused.saturating_add(1);
         let mut effects = Vec::new();
-        assert!(in_sync_refusal_is_final(error));
         role.leader.in_sync_refused(alter.partition_epoch, 0, &mut effects);
         self.carry_out(id, effects);
         self.review(id, i64::MAX);

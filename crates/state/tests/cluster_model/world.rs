@@ -61,6 +61,8 @@ pub struct Broker {
     pub role: Role,
 }
 
+/// Of the size of its largest: brokers stand behind an `Arc`.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     None,
