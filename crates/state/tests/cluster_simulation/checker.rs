@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::{Broker, Role};
-use crate::controller::Image;
+use capek_state::partition::Leader;
+
+use crate::controller::{Image, Partition};
 use crate::disk::{Batch, Disk};
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Checker {
     /// What any leader has ever called committed.
     pub committed: Vec<Batch>,
@@ -25,7 +26,7 @@ pub struct Checker {
 }
 
 /// Did the run exercise anything?
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counts {
     pub events: u64,
     pub elections: u64,
@@ -99,37 +100,31 @@ impl Checker {
         self.listed.insert(epoch, end_offset);
     }
 
-    /// B3, B4: every replica that the controller may let lead holds, durably, all that is committed.
-    pub fn check_candidates(&mut self, image: &Image, brokers: &mut [Broker]) {
-        let partition = &image.partition;
-        let end_offset = self.true_high_watermark();
-        for member in partition.isr.iter().chain(&partition.elr) {
-            let disk = &mut brokers[(*member - 1) as usize].disk;
-            while disk.checked < self.committed.len() {
-                let (ours, known) = (disk.batches.get(disk.checked), &self.committed[disk.checked]);
-                assert_eq!(ours, Some(known), "broker {member} may lead, and lacks what is committed");
-                disk.checked += 1;
-            }
-            assert!(disk.flushed >= end_offset, "broker {member} may lead, and could lose what is committed");
+    /// B3, B4: every replica that the controller may let lead, as this one, holds, durably, all that is committed.
+    pub fn check_candidate(&self, member: i32, disk: &mut Disk) {
+        while disk.checked < self.committed.len() {
+            let (ours, known) = (disk.batches.get(disk.checked), &self.committed[disk.checked]);
+            assert_eq!(ours, Some(known), "broker {member} may lead, and lacks what is committed");
+            disk.checked += 1;
         }
+        let end_offset = self.true_high_watermark();
+        assert!(disk.flushed >= end_offset, "broker {member} may lead, and could lose what is committed");
     }
 
     /// B5: what the leader waits for includes all that may lead after it.
-    pub fn check_leader(image: &Image, broker: &Broker, in_sync_min: usize) {
-        let partition = &image.partition;
-        let Role::Leader(role) = &broker.role else { return };
-        if role.leader.epoch() != partition.leader_epoch || role.leader.in_sync_count() < in_sync_min {
+    pub fn check_leader(partition: &Partition, leader: &Leader, proposed: &[(i32, i64)], in_sync_min: usize) {
+        if leader.epoch() != partition.leader_epoch || leader.in_sync_count() < in_sync_min {
             return;
         }
-        let mut waited_for: BTreeSet<i32> = role.leader.in_sync().collect();
-        if role.leader.is_proposing() {
-            waited_for.extend(role.proposed.iter().map(|(member, _)| *member));
+        let mut waited_for: BTreeSet<i32> = leader.in_sync().collect();
+        if leader.is_proposing() {
+            waited_for.extend(proposed.iter().map(|(member, _)| *member));
         }
         for member in partition.isr.iter().chain(&partition.elr) {
             assert!(
                 waited_for.contains(member),
                 "broker {member} may lead, and leader {} does not wait for it",
-                broker.id
+                partition.leader
             );
         }
     }

@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use capek_state::config::TopicConfig;
 use capek_wire::ErrorCode;
-use capek_wire::batch::BatchHeader;
 
 use crate::broker::Role;
 use crate::disk::Batch;
@@ -65,29 +63,6 @@ impl Producer {
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
-}
-
-pub fn header(batch: &Batch) -> BatchHeader {
-    BatchHeader {
-        base_offset: 0,
-        batch_length: 49 + 10 * batch.record_count,
-        leader_epoch: -1,
-        magic: 2,
-        crc: 0,
-        attributes: 0,
-        last_offset_delta: batch.record_count - 1,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        producer_id: batch.producer,
-        producer_epoch: if batch.producer >= 0 { 0 } else { -1 },
-        base_sequence: batch.sequence,
-        record_count: batch.record_count,
-    }
-}
-
-pub fn topic_config(in_sync_min: usize) -> TopicConfig {
-    let overrides = [("min.insync.replicas".to_owned(), in_sync_min.to_string())];
-    TopicConfig::resolve(&overrides.into_iter().collect(), &|_| None)
 }
 
 impl World {

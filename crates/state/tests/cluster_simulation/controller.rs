@@ -6,13 +6,15 @@ use capek_state::cluster::{
     AlterPartition, AlterPartitions, Assignment, Command, CreateTopic, ElectLeaders, ElectionKind, Outcome,
     PartitionName, Reassignment, RegisterBroker, decide,
 };
+use capek_state::config::TopicConfig;
+use capek_state::partition::ReplicaSet;
 use capek_wire::ErrorCode;
 use capek_wire::ids::Uuid;
 
 const TOPIC: &str = "orders";
 const TOPIC_ID: Uuid = Uuid([7; 16]);
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Partition {
     pub replicas: Vec<i32>,
     pub isr: Vec<i32>,
@@ -24,7 +26,7 @@ pub struct Partition {
     pub is_reassigned: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Registration {
     pub incarnation: u64,
     pub epoch: i64,
@@ -32,14 +34,14 @@ pub struct Registration {
 }
 
 /// What brokers look at; none before the topic exists.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Image {
     pub partition: Partition,
     pub brokers: BTreeMap<i32, Registration>,
 }
 
 /// What a leader asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Alter {
     pub broker: i32,
     pub broker_epoch: i64,
@@ -48,12 +50,50 @@ pub struct Alter {
     pub isr: Vec<(i32, i64)>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Controller {
     /// The last is the present one; brokers get to know them one after the other.
     pub images: Vec<Image>,
     state: capek_state::cluster::Image,
     broker_count: i32,
     in_sync_min: usize,
+}
+
+impl Partition {
+    /// As its leader is told of it.
+    pub fn replica_set(&self, me: i32) -> ReplicaSet {
+        ReplicaSet {
+            me,
+            replicas: self.replicas.clone(),
+            in_sync: self.isr.clone(),
+            partition_epoch: self.partition_epoch,
+        }
+    }
+}
+
+impl Image {
+    /// What the leader asks that proposes this set. One that was in sync before it began may not have fetched yet: then the
+    /// image that it has knows the epoch.
+    pub fn alter(
+        &self,
+        (broker, broker_epoch): (i32, i64),
+        leader_epoch: i32,
+        members: Vec<(i32, i64)>,
+        partition_epoch: i32,
+    ) -> Alter {
+        let epoch_of = |(member, epoch): (i32, i64)| match epoch {
+            -1 if member == broker => (member, broker_epoch),
+            -1 => (member, self.brokers.get(&member).map_or(-1, |known| known.epoch)),
+            epoch => (member, epoch),
+        };
+        let isr = members.into_iter().map(epoch_of).collect();
+        Alter { broker, broker_epoch, leader_epoch, partition_epoch, isr }
+    }
+}
+
+pub fn topic_config(in_sync_min: usize) -> TopicConfig {
+    let overrides = [("min.insync.replicas".to_owned(), in_sync_min.to_string())];
+    TopicConfig::resolve(&overrides.into_iter().collect(), &|_| None)
 }
 
 impl Controller {

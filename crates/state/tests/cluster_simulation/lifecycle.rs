@@ -1,11 +1,10 @@
 //! How a broker lives: it starts, registers, learns images, and has the role that the newest image gives it.
 
-use capek_state::partition::{Follower, FollowerStart, Leader, LeaderStart, ReplicaSet};
+use capek_state::partition::{Follower, Leader, LeaderStart};
 use capek_wire::ErrorCode;
 
 use crate::broker::{Broker, FollowerRole, LeaderRole, Role};
-use crate::client::topic_config;
-use crate::controller::{Alter, Partition};
+use crate::controller::{Alter, Partition, topic_config};
 use crate::disk::Disk;
 use crate::messages::{Event, Message, ToController};
 use crate::world::{LAG_MAX_MS, World};
@@ -124,7 +123,7 @@ impl World {
         let now_ms = self.now_ms;
         let Role::Leader(role) = &mut self.broker(id).role else { return };
         let mut effects = Vec::new();
-        role.leader.in_sync_changed(&replica_set(id, partition), now_ms, &mut effects);
+        role.leader.in_sync_changed(&partition.replica_set(id), now_ms, &mut effects);
         if !role.leader.is_proposing() {
             role.proposal = None;
         }
@@ -175,17 +174,11 @@ impl World {
         let proposed = proposal.as_ref().map_or(Vec::new(), |(alter, _)| alter.isr.clone());
         let broker = self.broker(id);
         let leader = Leader::new(LeaderStart {
-            epoch: partition.leader_epoch,
-            replicas: replica_set(id, partition),
             proposed: proposed.iter().map(|(member, _)| *member).collect(),
-            in_sync_min,
             now_ms,
-            log_start: 0,
             epoch_start,
-            log_end: broker.disk.end(),
-            flushed_end: broker.disk.flushed,
             high_watermark,
-            producers: broker.disk.producers(),
+            ..broker.disk.leader_start(partition.replica_set(id), partition.leader_epoch, in_sync_min)
         });
         broker.role = Role::Leader(Box::new(LeaderRole {
             leader,
@@ -227,14 +220,7 @@ impl World {
     pub fn follow(&mut self, id: i32, leader: i32, epoch: i32) {
         let (connection, to_life) = (self.number(), self.broker(leader).life);
         let broker = self.broker(id);
-        let follower = Follower::new(FollowerStart {
-            epoch,
-            log_start: 0,
-            log_end: broker.disk.end(),
-            flushed_end: broker.disk.flushed,
-            last_epoch: broker.disk.last_epoch(),
-            high_watermark: broker.disk.high_watermark.min(broker.disk.end()),
-        });
+        let follower = Follower::new(broker.disk.follower_start(epoch));
         let role = FollowerRole { follower, leader, fetch: None, connection, to_life, cut: None };
         broker.role = Role::Follower(Box::new(role));
         self.note(|| format!("broker {id} follows {leader} in epoch {epoch}"));
@@ -256,15 +242,6 @@ impl World {
             self.tell_controller(id, ToController::Alter(alter));
         }
         self.carry_out(id, effects);
-    }
-}
-
-pub fn replica_set(me: i32, partition: &Partition) -> ReplicaSet {
-    ReplicaSet {
-        me,
-        replicas: partition.replicas.clone(),
-        in_sync: partition.isr.clone(),
-        partition_epoch: partition.partition_epoch,
     }
 }
 

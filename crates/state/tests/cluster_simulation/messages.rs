@@ -33,7 +33,7 @@ pub enum Message {
 }
 
 /// To a follower's fetch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     pub leader_epoch: i32,
     pub fetch_offset: i64,

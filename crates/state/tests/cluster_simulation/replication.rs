@@ -1,16 +1,13 @@
 //! Leader and followers at work: the effects of the state machines carried out, as the actors carry them out.
 
 use capek_state::partition::{
-    AdmitContext, Admitted, Divergence, Effect, Fetched, FetchedRecords, FollowerEffect, ReplyId, Wait,
-    in_sync_refusal_is_final,
+    AdmitContext, Admitted, Divergence, Effect, Fetched, FollowerEffect, ReplyId, Wait, in_sync_refusal_is_final,
 };
 use capek_wire::ErrorCode;
-use capek_wire::peer::replication::EpochEnd;
 
 use crate::broker::{LeaderRole, Parked, ParkedFetch, Role};
-use crate::client::header;
 use crate::controller::Alter;
-use crate::disk::{Batch, Disk};
+use crate::disk::{Batch, fetched_records};
 use crate::messages::{Answer, Event, Line, Message, ToController};
 use crate::world::World;
 
@@ -95,7 +92,7 @@ impl World {
             return self.reply(line, answer(ErrorCode::NotLeaderOrFollower, -1));
         };
         let context = AdmitContext { now_ms, config: &role.config, acks, accepts_zstd: true };
-        let (base_offset, end_offset) = match role.leader.admit(&header(&batch), &context) {
+        let (base_offset, end_offset) = match role.leader.admit(&batch.header(), &context) {
             Err(refusal) => return self.reply(line, answer(refusal.code, -1)),
             Ok(Admitted::Duplicate { base_offset, end_offset, .. }) => (base_offset, end_offset),
             Ok(Admitted::Append { base_offset, end_offset }) => {
@@ -151,20 +148,13 @@ impl World {
                 }
                 Effect::ProposeInSync { members, partition_epoch } => {
                     let version = self.broker(id).version;
-                    let known = self.controller.images[version].brokers.clone();
+                    let image = self.controller.images[version].clone();
                     let broker = self.broker(id);
                     let broker_epoch = broker.epoch.expect("a leader is registered");
-                    // One that was in sync before this leader began may not have fetched yet: the image knows it.
-                    let epoch_of = |(member, epoch): (i32, i64)| match epoch {
-                        -1 if member == id => (member, broker_epoch),
-                        -1 => (member, known.get(&member).map_or(-1, |known| known.epoch)),
-                        epoch => (member, epoch),
-                    };
-                    let members: Vec<(i32, i64)> = members.into_iter().map(epoch_of).collect();
                     let Role::Leader(role) = &mut broker.role else { return };
                     let leader_epoch = role.leader.epoch();
-                    role.proposed = members.clone();
-                    let alter = Alter { broker: id, broker_epoch, leader_epoch, partition_epoch, isr: members };
+                    let alter = image.alter((id, broker_epoch), leader_epoch, members, partition_epoch);
+                    role.proposed = alter.isr.clone();
                     role.proposal = Some((alter.clone(), now_ms));
                     self.tell_controller(id, ToController::Alter(alter));
                 }
@@ -207,8 +197,8 @@ impl World {
             leader_epoch,
             fetch_offset: offset,
             error,
-            high_watermark: -1,
-            diverging: diverging(&broker.disk, offset, last_epoch),
+            high_watermark: if let Role::Leader(role) = &broker.role { role.leader.high_watermark() } else { -1 },
+            diverging: broker.disk.diverging(offset, last_epoch),
             batches: Vec::new(),
         };
         if error != ErrorCode::None || answer.diverging.is_some() {
@@ -332,11 +322,6 @@ impl World {
         role.fetch = None;
         let divergence =
             answer.diverging.map(|leader| Divergence { leader, local: broker.disk.epoch_end(leader.epoch) });
-        let records = answer.batches.first().zip(answer.batches.last()).map(|(first, last)| FetchedRecords {
-            base_offset: first.base_offset,
-            end_offset: last.end_offset(),
-            last_epoch: last.epoch,
-        });
         let fetched = Fetched {
             leader_epoch: answer.leader_epoch,
             fetch_offset: answer.fetch_offset,
@@ -344,7 +329,7 @@ impl World {
             high_watermark: answer.high_watermark,
             log_start: 0,
             diverging: divergence,
-            records,
+            records: fetched_records(&answer.batches),
         };
         let mut effects = Vec::new();
         role.follower.fetched(&fetched, &mut effects);
@@ -385,17 +370,15 @@ impl World {
                     self.note(|| format!("the follower on broker {id} fails: {why}"));
                     return self.restart_role(id);
                 }
-                FollowerEffect::AdvanceHighWatermark(_) => {}
+                FollowerEffect::AdvanceHighWatermark(high_watermark) => {
+                    let mut shown = broker.disk.from(broker.disk.high_watermark, usize::MAX);
+                    shown.retain(|batch| batch.end_offset() <= high_watermark);
+                    self.checker.reads(id, &shown);
+                }
                 FollowerEffect::Reset { .. } | FollowerEffect::MoveLogStart { .. } => {
                     panic!("nothing is deleted here: {effect:?}")
                 }
             }
         }
     }
-}
-
-/// Where the follower's log leaves this one, if it does.
-fn diverging(disk: &Disk, fetch_offset: i64, last_epoch: i32) -> Option<EpochEnd> {
-    let end = disk.epoch_end(last_epoch);
-    (end.epoch != last_epoch || end.end_offset < fetch_offset).then_some(end)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use capek_wire::ErrorCode;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Role};
 use crate::checker::Checker;
 use crate::client::{Producer, Reader};
 use crate::controller::{Controller, Image};
@@ -129,10 +129,15 @@ impl World {
             }
             self.checked_images += 1;
         }
-        let image = self.controller.image();
-        self.checker.check_candidates(image, &mut self.brokers);
+        let partition = &self.controller.image().partition;
+        for member in partition.isr.iter().chain(&partition.elr) {
+            self.checker.check_candidate(*member, &mut self.brokers[(*member - 1) as usize].disk);
+        }
+        let in_sync_min = self.in_sync_min.min(partition.replicas.len());
         for broker in &self.brokers {
-            Checker::check_leader(image, broker, self.in_sync_min.min(image.partition.replicas.len()));
+            if let Role::Leader(role) = &broker.role {
+                Checker::check_leader(partition, &role.leader, &role.proposed, in_sync_min);
+            }
         }
     }
 
