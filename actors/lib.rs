@@ -118,6 +118,7 @@ pub mod retention;
 pub mod routes;
 pub mod shared;
 mod sockets;
+mod stream_batches;
 pub mod stream_commands;
 pub mod stream_cursors;
 pub mod stream_events;

@@ -76,6 +76,8 @@ pub enum StreamEvent {
         reason: RevokeReason,
     },
     Records(StreamRecords),
+    /// To those who asked for them as they are stored.
+    Batches(StreamBatches),
     CaughtUp {
         place: StreamPlace,
         next: Offset,
@@ -120,6 +122,19 @@ pub struct StreamRecords {
     pub size_bytes: u64,
     /// Where the whole subscription stands after them, when it wants to know.
     pub positions: Option<Vec<Position>>,
+}
+
+/// Whole batches of one partition, in order, as they are stored.
+#[derive(Debug)]
+pub struct StreamBatches {
+    pub sequence: u64,
+    pub place: StreamPlace,
+    /// The first record that is for this client, and the first that is not.
+    pub first: Offset,
+    pub next: Offset,
+    pub high_watermark: Offset,
+    /// What they cost in credit is their size.
+    pub batches: Bytes,
 }
 
 /// Why a session ends, in the numbers of WebSocket's close frame.

@@ -31,10 +31,11 @@ use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::clock::now_ms;
 use crate::local::LocalClient;
 use crate::local_requests::Caller;
+use crate::stream_batches::StoredBatches;
 use crate::stream_events::{Encoder, GOODBYE_FRAMES, Goodbye, Outgoing, RevokeReason, StreamEvent, StreamPlace};
 use crate::stream_places::Source;
 use crate::stream_records::OpenedBatches;
-use crate::stream_subscription::{Step, Subscription, SubscriptionStart};
+use crate::stream_subscription::{ReadAhead, Step, Subscription, SubscriptionStart};
 use crate::supervision::ExitSignal;
 
 /// How many subscriptions one client may have.
@@ -191,7 +192,15 @@ impl StreamSession {
         let Some(subscription) = self.subscriptions.get(&id) else { return };
         let max_bytes = usize::try_from(subscription.frame.bytes).unwrap_or(usize::MAX);
         let client = self.client.clone();
-        let read = async move { OpenedBatches::read(&client, &source, offset, max_bytes).await };
+        let is_raw = subscription.is_raw;
+        let read = async move {
+            if is_raw {
+                let stored = StoredBatches::read(&client, &source, offset, max_bytes).await?;
+                return Ok(stored.map(ReadAhead::Stored));
+            }
+            let opened = OpenedBatches::read(&client, &source, offset, max_bytes).await?;
+            Ok(opened.map(ReadAhead::Opened))
+        };
         let done = read.into_actor(self).map(move |outcome, session, context| {
             let Some(subscription) = session.subscriptions.get_mut(&id) else { return };
             subscription.reading = None;

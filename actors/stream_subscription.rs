@@ -9,8 +9,11 @@ use capek_wire::ids::{Offset, PartitionIndex, TopicId};
 use tokio::sync::Notify;
 
 use crate::local::LocalClient;
+use crate::stream_batches::StoredBatches;
 use crate::stream_cursors::{Cursor, Cursors, Look};
-use crate::stream_events::{Assignment, Encoder, Filter, Position, StreamEvent, StreamPlace, StreamRecords};
+use crate::stream_events::{
+    Assignment, Encoder, Filter, Position, StreamBatches, StreamEvent, StreamPlace, StreamRecords,
+};
 use crate::stream_group::{GroupSide, GroupStart};
 use crate::stream_places::{self, Source};
 use crate::stream_records::{Allowance, OpenedBatches, size_bytes};
@@ -39,9 +42,17 @@ pub struct SubscriptionStart {
     pub filter: Option<Filter>,
     /// Each frame of records says where all partitions stand.
     pub tells_positions: bool,
+    /// Batches are sent as they are stored.
+    pub is_raw: bool,
     /// A member of a group has its partitions from there.
     pub group: Option<GroupStart>,
     pub encoder: Encoder,
+}
+
+/// What was read for a subscription.
+pub enum ReadAhead {
+    Opened(OpenedBatches),
+    Stored(StoredBatches),
 }
 
 /// What a subscription wants next.
@@ -69,10 +80,11 @@ pub struct Subscription {
     pub frame: FrameLimits,
     filter: Option<Filter>,
     tells_positions: bool,
+    pub is_raw: bool,
     pub is_paused: bool,
     pub group: Option<GroupSide>,
     /// What was read and not yet sent, and of which cursor. Dropped when the client cannot take more now: it can be read again.
-    opened: Option<(usize, OpenedBatches)>,
+    opened: Option<(usize, ReadAhead)>,
     /// The read that is under way, or the pause before the next.
     pub reading: Option<SpawnHandle>,
     /// Events that keep their place among the records.
@@ -92,6 +104,7 @@ impl Subscription {
             frame,
             filter: start.filter,
             tells_positions: start.tells_positions,
+            is_raw: start.is_raw,
             is_paused: false,
             group: start.group.map(GroupSide::new),
             opened: None,
@@ -119,7 +132,7 @@ impl Subscription {
             return Step::Idle;
         }
         if self.opened.is_some() {
-            return self.take_records(sequence).map_or(Step::Passed, Step::Send);
+            return self.take_read(sequence).map_or(Step::Passed, Step::Send);
         }
         match self.cursors.look() {
             Look::Readable { index } => {
@@ -147,14 +160,62 @@ impl Subscription {
         !self.is_paused && !self.may_send()
     }
 
-    /// The next records of what was read.
-    fn take_records(&mut self, sequence: &mut u64) -> Option<StreamEvent> {
-        let (index, opened) = self.opened.as_mut()?;
-        let index = *index;
-        let allowance = Allowance {
+    fn allowance(&self) -> Allowance {
+        Allowance {
             records: self.credit.records.min(self.frame.records),
             bytes: self.credit.bytes.min(self.frame.bytes),
-        };
+        }
+    }
+
+    /// The next of what was read.
+    fn take_read(&mut self, sequence: &mut u64) -> Option<StreamEvent> {
+        match &self.opened {
+            Some((_, ReadAhead::Stored(_))) => self.take_batches(sequence),
+            _ => self.take_records(sequence),
+        }
+    }
+
+    fn take_batches(&mut self, sequence: &mut u64) -> Option<StreamEvent> {
+        let allowance = self.allowance();
+        let Some((index, ReadAhead::Stored(stored))) = &mut self.opened else { return None };
+        let index = *index;
+        let taken = stored.take(allowance);
+        let (mut next, leader_epoch, is_empty) = (stored.next(), stored.leader_epoch(), stored.is_empty());
+        let Cursor { place, end, next: first, .. } = self.cursors.get(index);
+        let (place, first) = (place.clone(), *first);
+        let is_over = end.is_some_and(|end| next >= end);
+        next = end.map_or(next, |end| next.min(end));
+        if is_over || is_empty {
+            self.opened = None;
+        }
+        self.cursors.advance(index, next, leader_epoch);
+        if taken.bytes.is_empty() {
+            if let Some(group) = &mut self.group {
+                group.passed(&place, next);
+            }
+            return None;
+        }
+        self.credit.spend(taken.record_count, taken.bytes.len() as u64);
+        *sequence += 1;
+        if let Some(group) = &mut self.group {
+            let offsets = taken.offsets.iter().flat_map(|(first, end)| *first..*end);
+            group.delivered(&place, *sequence, offsets, next);
+        }
+        Some(StreamEvent::Batches(StreamBatches {
+            sequence: *sequence,
+            high_watermark: self.cursors.get(index).source.high_watermark(),
+            place,
+            first,
+            next,
+            batches: taken.bytes,
+        }))
+    }
+
+    /// The next records of what was read.
+    fn take_records(&mut self, sequence: &mut u64) -> Option<StreamEvent> {
+        let allowance = self.allowance();
+        let Some((index, ReadAhead::Opened(opened))) = &mut self.opened else { return None };
+        let index = *index;
         let mut taken = opened.take(allowance);
         let (mut next, leader_epoch, is_empty) = (opened.next(), opened.leader_epoch(), opened.is_empty());
         let Cursor { place, end, .. } = self.cursors.get(index);
@@ -200,8 +261,8 @@ impl Subscription {
     }
 
     /// What a read has brought; false when that was nothing.
-    pub fn has_read(&mut self, index: usize, opened: Option<OpenedBatches>) -> bool {
-        self.opened = opened.map(|opened| (index, opened));
+    pub fn has_read(&mut self, index: usize, read: Option<ReadAhead>) -> bool {
+        self.opened = read.map(|read| (index, read));
         self.opened.is_some()
     }
 

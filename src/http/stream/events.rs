@@ -34,11 +34,13 @@ impl EventWriter {
     fn event(&mut self, event: &StreamEvent) -> Option<Bytes> {
         let mut out = Vec::new();
         match event {
-            StreamEvent::Subscribed => return None,
+            // Batches are for WebSockets, which the door sees to.
+            StreamEvent::Subscribed | StreamEvent::Batches(_) => return None,
             StreamEvent::Records(records) => self.put_messages(&mut out, records),
             StreamEvent::Assigned { partitions, .. } => {
                 self.next.extend(partitions.iter().map(|assigned| (assigned.place.clone(), assigned.next)));
-                let partitions: Vec<_> = partitions.iter().map(frames::assignment).collect();
+                let partitions: Vec<_> =
+                    partitions.iter().map(|assigned| frames::assignment(assigned, self.formats)).collect();
                 put_event(&mut out, "assigned", &json!({ "partitions": partitions }));
             }
             StreamEvent::Revoked { partitions, reason, .. } => {
@@ -51,12 +53,12 @@ impl EventWriter {
                 // Also when a filter has let nothing through.
                 self.next.insert(place.clone(), *next);
                 self.put_id(&mut out);
-                put_event(&mut out, "caught_up", &with_place(place, [("next", json!(next))]));
+                put_event(&mut out, "caught_up", &with_place(place, [("next", self.formats.offset(*next))]));
             }
             StreamEvent::Gap { place, resumed, .. } => {
                 self.next.insert(place.clone(), *resumed);
                 self.put_id(&mut out);
-                put_event(&mut out, "gap", &gap(event));
+                put_event(&mut out, "gap", &gap(event, self.formats));
             }
             StreamEvent::Heartbeat { now_ms, .. } => {
                 out.extend_from_slice(format!(": hb {}\n\n", now_ms / 1000).as_bytes());
@@ -82,7 +84,7 @@ impl EventWriter {
                 }
             }
             StreamEvent::Gap { .. } => {
-                out.extend_from_slice(format!("{}\n", json!({ "gap": gap(event) })).as_bytes());
+                out.extend_from_slice(format!("{}\n", json!({ "gap": gap(event, self.formats) })).as_bytes());
             }
             StreamEvent::Problem { place, message, .. } => {
                 let line = json!({ "error": problem(place.as_ref(), message) });
@@ -131,10 +133,9 @@ fn put_event(out: &mut Vec<u8>, name: &str, body: &Value) {
     out.extend_from_slice(format!("event: {name}\ndata: {body}\n\n").as_bytes());
 }
 
-fn gap(event: &StreamEvent) -> Value {
+fn gap(event: &StreamEvent, formats: Formats) -> Value {
     let StreamEvent::Gap { place, requested, resumed, reason } = event else { return Value::Null };
-    let reason = json!(frames::gap_name(*reason));
-    with_place(place, [("requested", json!(requested)), ("resumed", json!(resumed)), ("reason", reason)])
+    with_place(place, frames::gap_fields(*requested, *resumed, *reason, formats))
 }
 
 fn problem(place: Option<&StreamPlace>, message: &str) -> Value {
@@ -149,7 +150,6 @@ mod tests {
     use capek_actors::stream_cursors::GapReason;
     use capek_actors::stream_events::RevokeReason;
 
-    use super::super::values::Format;
     use super::*;
 
     fn place(partition: i32) -> StreamPlace {
@@ -158,7 +158,7 @@ mod tests {
 
     fn writer(is_value_only: bool) -> EventWriter {
         EventWriter {
-            formats: Formats { key: Format::String, value: Format::Auto },
+            formats: Formats::default(),
             next: BTreeMap::from([(place(0), 43), (place(1), 9)]),
             is_value_only,
         }

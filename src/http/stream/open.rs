@@ -131,6 +131,7 @@ impl Wanted {
             instance_id: member.instance_id.clone(),
             strategy: member.strategy.clone(),
             acknowledges: member.acknowledges,
+            may_acknowledge_one: !self.is_raw,
             unacknowledged_max: member.unacknowledged_max,
             stalls_at_most: member.stalls_at_most,
             start: self.start,
@@ -150,6 +151,7 @@ impl Opened {
             frame: wanted.frame,
             filter: wanted.filter(),
             tells_positions: wanted.tells_positions,
+            is_raw: wanted.is_raw,
             group: self.group,
             encoder,
         }

@@ -55,7 +55,7 @@ pub struct Options {
     batch_bytes: Option<u64>,
     filter: Option<String>,
     key: Option<String>,
-    include: Vec<String>,
+    include: Option<Vec<String>>,
     instance_id: Option<String>,
     strategy: Option<String>,
     max_unacked: Option<u64>,
@@ -63,9 +63,9 @@ pub struct Options {
     // Asked for and silently not done would be worse than refused.
     conflate: Option<Value>,
     linger_ms: Option<Value>,
-    isolation: Option<Value>,
-    raw: Option<Value>,
-    offset_str: Option<Value>,
+    isolation: Option<String>,
+    raw: bool,
+    offset_str: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -76,12 +76,23 @@ pub struct CreditOption {
 }
 
 // The names of a query, as `openapi` tells of them: of every stream, and of some.
-pub const COMMON: &[&str] =
-    &["from", "format", "key_format", "batch_records", "batch_bytes", "filter", "key", "heartbeat_ms"];
+pub const COMMON: &[&str] = &[
+    "from",
+    "format",
+    "key_format",
+    "include",
+    "offset_str",
+    "isolation",
+    "batch_records",
+    "batch_bytes",
+    "filter",
+    "key",
+    "heartbeat_ms",
+];
 pub const OF_RANGE: &[&str] = &["to", "partitions"];
 pub const OF_MEMBER: &[&str] = &["topics", "ack", "instance_id", "strategy", "max_unacked", "max_poll_interval_ms"];
-pub const OF_CREDIT: &[&str] = &["credit_records", "credit_bytes"];
-pub const OF_SOCKET: &[&str] = &["resume", "include", "session"];
+pub const OF_CREDIT: &[&str] = &["credit_records", "credit_bytes", "raw"];
+pub const OF_SOCKET: &[&str] = &["resume", "session"];
 pub const OF_EVENTS: &[&str] = &["envelope", "last_event_id"];
 
 impl Options {
@@ -107,16 +118,17 @@ impl Options {
             batch_bytes: query.number("batch_bytes")?,
             filter: text("filter"),
             key: text("key"),
-            include: list("include").unwrap_or_default(),
+            include: list("include")
+                .map(|names: Vec<String>| names.into_iter().filter(|name| !name.is_empty()).collect()),
             instance_id: text("instance_id"),
             strategy: text("strategy"),
             max_unacked: query.number("max_unacked")?,
             max_poll_interval_ms: query.number("max_poll_interval_ms")?,
             conflate: value("conflate"),
             linger_ms: value("linger_ms"),
-            isolation: value("isolation"),
-            raw: value("raw"),
-            offset_str: value("offset_str"),
+            isolation: text("isolation"),
+            raw: query.flag("raw")?,
+            offset_str: query.flag("offset_str")?,
         })
     }
 
@@ -154,10 +166,10 @@ impl Options {
         if self.partitions.is_some() && topics.len() > 1 {
             return Err(bad("partitions are those of one topic".to_owned()));
         }
-        let tells_positions = match self.include.iter().map(String::as_str).find(|name| *name != "resume") {
-            None => !self.include.is_empty(),
-            Some(other) => return Err(bad(format!("include={other} is not resume"))),
-        };
+        self.check_isolation()?;
+        self.check_raw()?;
+        let included = Included::named(self.include.as_deref()).map_err(bad)?;
+        let formats = Formats::named(self.format.as_deref(), self.key_format.as_deref()).map_err(bad)?;
         let credit = self.credit.unwrap_or_default();
         Ok(Wanted {
             topics,
@@ -165,7 +177,12 @@ impl Options {
             start,
             end,
             resumed: resumed.unwrap_or_default(),
-            formats: Formats::named(self.format.as_deref(), self.key_format.as_deref()).map_err(bad)?,
+            formats: Formats {
+                has_timestamp: included.timestamp,
+                has_headers: included.headers,
+                has_text_offsets: self.offset_str,
+                ..formats
+            },
             credit: Credit::limited(credit.records.unwrap_or(CREDIT_RECORDS), credit.bytes.unwrap_or(CREDIT_BYTES)),
             frame: FrameLimits {
                 records: self.batch_records.unwrap_or(FRAME_RECORDS_MAX).clamp(1, FRAME_RECORDS_MAX),
@@ -173,21 +190,42 @@ impl Options {
             },
             filter: self.filter.as_deref().map(parse_filter).transpose()?,
             key: self.key,
-            tells_positions,
+            tells_positions: included.positions,
+            is_raw: self.raw,
             member,
         })
     }
 
     fn refuse_what_is_not_built(&self) -> Result<(), Problem> {
-        let named = [
-            ("conflate", &self.conflate),
-            ("linger_ms", &self.linger_ms),
-            ("isolation", &self.isolation),
-            ("raw", &self.raw),
-            ("offset_str", &self.offset_str),
-        ];
+        let named = [("conflate", &self.conflate), ("linger_ms", &self.linger_ms)];
         match named.iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => Err(Problem::bad_request(format!("{name} is not built yet"))),
+            None => Ok(()),
+        }
+    }
+
+    /// As Kafka's clients name them. As long as there are no transactions both are one: what is replicated is committed.
+    fn check_isolation(&self) -> Result<(), Problem> {
+        match self.isolation.as_deref() {
+            None | Some("read_committed" | "read_uncommitted") => Ok(()),
+            Some(other) => {
+                Err(Problem::bad_request(format!("isolation={other} is not read_committed or read_uncommitted")))
+            }
+        }
+    }
+
+    fn check_raw(&self) -> Result<(), Problem> {
+        let needs_records = [
+            ("format", self.format.is_some()),
+            ("key_format", self.key_format.is_some()),
+            ("filter", self.filter.is_some()),
+            ("key", self.key.is_some()),
+            ("include", self.include.is_some()),
+        ];
+        match needs_records.iter().find(|(_, is_there)| self.raw && *is_there) {
+            Some((name, _)) => {
+                Err(Problem::bad_request(format!("{name} is not for raw batches: nobody opens them here")))
+            }
             None => Ok(()),
         }
     }
@@ -234,6 +272,34 @@ impl Options {
             unacknowledged_max: self.max_unacked.unwrap_or(UNACKNOWLEDGED).clamp(1, UNACKNOWLEDGED_MAX),
             stalls_at_most: Duration::from_millis(stalls_ms.clamp(STALLS_AT_MOST_MS_MIN, STALLS_AT_MOST_MS_MAX)),
         }))
+    }
+}
+
+/// What comes besides offset, key and value.
+struct Included {
+    timestamp: bool,
+    headers: bool,
+    positions: bool,
+}
+
+impl Included {
+    /// All of a record, unless some of it is named, or nothing at all is.
+    fn named(names: Option<&[String]>) -> Result<Included, String> {
+        let Some(names) = names else { return Ok(Included { timestamp: true, headers: true, positions: false }) };
+        for name in names {
+            match name.as_str() {
+                "headers" | "timestamp" | "resume" => {}
+                "schema" => return Err("include=schema needs a schema registry: there is none yet".to_owned()),
+                other => return Err(format!("include={other} is not headers, timestamp or resume")),
+            }
+        }
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        let is_all = !names.is_empty() && !has("headers") && !has("timestamp");
+        Ok(Included {
+            timestamp: is_all || has("timestamp"),
+            headers: is_all || has("headers"),
+            positions: has("resume"),
+        })
     }
 }
 
@@ -311,6 +377,8 @@ pub struct Wanted {
     filter: Option<Arc<Expression>>,
     key: Option<String>,
     pub tells_positions: bool,
+    /// Batches as they are stored.
+    pub is_raw: bool,
     pub member: Option<MemberWish>,
 }
 
@@ -373,6 +441,29 @@ mod tests {
     }
 
     #[test]
+    fn a_record_has_all_of_its_parts_unless_some_are_named() {
+        let check = |query: &str, expected: (bool, bool, bool)| {
+            let wanted = of(&format!("topics=t{query}")).unwrap();
+            let Formats { has_timestamp, has_headers, .. } = wanted.formats;
+            assert_eq!((has_timestamp, has_headers, wanted.tells_positions), expected, "{query}");
+        };
+        check("", (true, true, false));
+        check("&include=resume", (true, true, true));
+        check("&include=", (false, false, false));
+        check("&include=headers", (false, true, false));
+        check("&include=timestamp,resume", (true, false, true));
+    }
+
+    #[test]
+    fn both_isolations_are_accepted_and_flags_are_flags() {
+        for isolation in ["read_committed", "read_uncommitted"] {
+            assert!(of(&format!("topics=t&isolation={isolation}")).is_ok());
+        }
+        let wanted = of("topics=t&raw=1&offset_str=true").unwrap();
+        assert!(wanted.is_raw && wanted.formats.has_text_offsets);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for query in [
             "",
@@ -390,6 +481,11 @@ mod tests {
             "topics=t&to=tomorrow",
             "topics=t&filter=key%20=%201",
             "topics=t&include=schema",
+            "topics=t&include=all",
+            "topics=t&isolation=serializable",
+            "topics=t&offset_str=yes",
+            "topics=t&raw=1&filter=true",
+            "topics=t&raw=1&format=json",
             "topics=t&conflate=true",
             "topics=t&resume=x",
             "topics=t&credit_bytes=-1",

@@ -115,6 +115,9 @@ fn wanted(request: &HttpRequest, query: &QueryPairs, mut options: Options) -> Re
         options.resume = Some(id.to_owned());
     }
     let wanted = options.wanted()?;
+    if wanted.is_raw {
+        return Err(Problem::bad_request("raw batches are for WebSockets with the sub-protocol capek.v1.bin"));
+    }
     if wanted.tells_positions {
         return Err(Problem::bad_request(
             "include=resume is for WebSockets: the id of an event is what it resumes with",

@@ -43,10 +43,23 @@ impl Protocol {
         }
     }
 
+    /// Whether it has a form for all that is wanted.
+    pub fn check(self, wanted: &Wanted) -> Result<(), Problem> {
+        match self {
+            Protocol::Json if wanted.is_raw => {
+                Err(Problem::bad_request("raw batches are for the sub-protocol capek.v1.bin"))
+            }
+            Protocol::Bin if wanted.tells_positions => Err(Problem::bad_request(
+                "include=resume is for the sub-protocol capek.v1.json: here tokens come with heartbeats",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub fn encoder(self, subscription: u64, wanted: &Wanted, greeting: Value) -> Encoder {
         match self {
             Protocol::Json => frames::of_subscription(subscription, wanted.formats, greeting),
-            Protocol::Bin => bin_frames::of_subscription(subscription, greeting),
+            Protocol::Bin => bin_frames::of_subscription(subscription, wanted.formats, greeting),
         }
     }
 }
@@ -112,6 +125,7 @@ async fn connect(
     let name = session_name(&query)?;
     let wanted = options.map(Options::wanted).transpose()?;
     let (protocol, is_named) = sub_protocol(&request)?;
+    wanted.as_ref().map_or(Ok(()), |wanted| protocol.check(wanted))?;
     let mut response = handshake(request.head()).map_err(|error| {
         let status = StatusCode::UPGRADE_REQUIRED;
         Problem::new(
