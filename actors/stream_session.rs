@@ -26,6 +26,7 @@ use capek_wire::ids::Offset;
 use log::debug;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::clock::now_ms;
@@ -94,6 +95,9 @@ pub struct StreamSession {
     pub(crate) waiter: Arc<Notify>,
     /// Wakes this session when a partition has news.
     watching: Option<SpawnHandle>,
+    /// What is gathered is due then; `began` is the zero of that time.
+    gathering: Option<(u64, SpawnHandle)>,
+    began: Instant,
     /// The wait for room in the channel.
     room: Option<SpawnHandle>,
     is_again_due: bool,
@@ -125,6 +129,8 @@ impl StreamSession {
             control: start.control,
             waiter: Arc::new(Notify::new()),
             watching: None,
+            gathering: None,
+            began: Instant::now(),
             room: None,
             is_again_due: false,
             entry,
@@ -160,10 +166,15 @@ impl StreamSession {
         let after = self.subscriptions.range(self.turn..).map(|(id, _)| *id);
         let before = self.subscriptions.range(..self.turn).map(|(id, _)| *id);
         let order: Vec<u64> = after.chain(before).collect();
+        let now_ms = self.now_ms();
         for id in order {
             let Some(subscription) = self.subscriptions.get_mut(&id) else { continue };
-            match subscription.step(&mut self.sequence) {
+            match subscription.step(&mut self.sequence, now_ms) {
                 Step::Idle => continue,
+                Step::Later { until_ms } => {
+                    self.pump_at(until_ms, context);
+                    continue;
+                }
                 Step::Read { index, source, offset } => {
                     self.read(id, index, source, offset, context);
                     continue;
@@ -181,6 +192,25 @@ impl StreamSession {
             return if context.state().alive() { Stepped::Sent } else { Stepped::Ended };
         }
         Stepped::Nothing
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Looks again then, or earlier.
+    fn pump_at(&mut self, due_ms: u64, context: &mut Context<Self>) {
+        match self.gathering {
+            Some((before_ms, _)) if before_ms <= due_ms => return,
+            Some((_, later)) => drop(context.cancel_future(later)),
+            None => {}
+        }
+        let after = Duration::from_millis(due_ms.saturating_sub(self.now_ms()));
+        let due = context.run_later(after, |session, context| {
+            session.gathering = None;
+            session.pump(context);
+        });
+        self.gathering = Some((due_ms, due));
     }
 
     pub(crate) fn send_data(&self, frame: Outgoing) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use actix::SpawnHandle;
-use capek_state::stream::Credit;
+use capek_state::stream::{Credit, Linger};
 use capek_wire::ids::{Offset, PartitionIndex, TopicId};
 use tokio::sync::Notify;
 
@@ -39,6 +39,8 @@ pub struct SubscriptionStart {
     pub grows: Vec<(Arc<str>, TopicId)>,
     pub credit: Credit,
     pub frame: FrameLimits,
+    /// How long a record waits for others that go with it.
+    pub linger_ms: u64,
     pub filter: Option<Filter>,
     /// Each frame of records says where all partitions stand.
     pub tells_positions: bool,
@@ -64,6 +66,10 @@ pub enum Step {
         source: Source,
         offset: Offset,
     },
+    /// Nothing before this time.
+    Later {
+        until_ms: u64,
+    },
     /// Something was passed over that is not for this client.
     Passed,
     Deleted(StreamPlace),
@@ -78,6 +84,7 @@ pub struct Subscription {
     grows: Vec<(Arc<str>, TopicId)>,
     credit: Credit,
     pub frame: FrameLimits,
+    linger_ms: u64,
     filter: Option<Filter>,
     tells_positions: bool,
     pub is_raw: bool,
@@ -102,6 +109,7 @@ impl Subscription {
             grows: start.grows,
             credit: start.credit,
             frame,
+            linger_ms: start.linger_ms,
             filter: start.filter,
             tells_positions: start.tells_positions,
             is_raw: start.is_raw,
@@ -119,8 +127,8 @@ impl Subscription {
         subscription
     }
 
-    /// `sequence` counts the frames of the session.
-    pub fn step(&mut self, sequence: &mut u64) -> Step {
+    /// `sequence` counts the frames of the session, `now_ms` its life.
+    pub fn step(&mut self, sequence: &mut u64, now_ms: u64) -> Step {
         if let Some(event) = self.pending.pop_front() {
             return Step::Send(event);
         }
@@ -134,8 +142,8 @@ impl Subscription {
         if self.opened.is_some() {
             return self.take_read(sequence).map_or(Step::Passed, Step::Send);
         }
-        match self.cursors.look() {
-            Look::Readable { index } => {
+        match self.cursors.look(self.linger(), now_ms) {
+            Look::Readable { index, .. } => {
                 let cursor = self.cursors.get(index);
                 Step::Read { index, source: cursor.source.clone(), offset: cursor.next }
             }
@@ -144,6 +152,7 @@ impl Subscription {
                 Step::Send(StreamEvent::Gap { place, requested, resumed, reason })
             }
             Look::CaughtUp { place, next } => Step::Send(StreamEvent::CaughtUp { place, next }),
+            Look::Gathering { until_ms } => Step::Later { until_ms },
             Look::Deleted { place } => Step::Deleted(place),
             Look::Finished => Step::Finished,
             Look::Nothing => Step::Idle,
@@ -158,6 +167,11 @@ impl Subscription {
     /// The client could have more and does not take it: it has not given credit, or not acknowledged.
     pub fn is_stalled(&self) -> bool {
         !self.is_paused && !self.may_send()
+    }
+
+    fn linger(&self) -> Linger {
+        let Allowance { records, bytes } = self.allowance();
+        Linger { for_ms: self.linger_ms, full: Credit { records, bytes } }
     }
 
     fn allowance(&self) -> Allowance {
@@ -196,6 +210,7 @@ impl Subscription {
             return None;
         }
         self.credit.spend(taken.record_count, taken.bytes.len() as u64);
+        self.cursors.sent(index, taken.record_count, taken.bytes.len() as u64);
         *sequence += 1;
         if let Some(group) = &mut self.group {
             let offsets = taken.offsets.iter().flat_map(|(first, end)| *first..*end);
@@ -245,6 +260,7 @@ impl Subscription {
         }
         let size_bytes: u64 = taken.records.iter().map(size_bytes).sum();
         self.credit.spend(taken.records.len() as u64, size_bytes);
+        self.cursors.sent(index, taken.records.len() as u64, size_bytes);
         *sequence += 1;
         if let Some(group) = &mut self.group {
             group.delivered(&place, *sequence, taken.records.iter().map(|record| record.offset), next);

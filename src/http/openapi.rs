@@ -133,8 +133,8 @@ fn schema_of(name: &str) -> Value {
     match name {
         "partition" | "Capek-Partition" => json!({ "type": "integer", "minimum": 0, "maximum": i32::MAX }),
         "timeout_ms" => json!({ "type": "integer", "minimum": 1000, "maximum": 300_000 }),
-        "timestamp" | "limit" | "depth" | "batch_records" | "batch_bytes" | "heartbeat_ms" | "credit_records"
-        | "credit_bytes" => {
+        "timestamp" | "limit" | "depth" | "batch_records" | "batch_bytes" | "linger_ms" | "heartbeat_ms"
+        | "credit_records" | "credit_bytes" => {
             json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })
         }
         "timeout" | "max_bytes" | "offset" => json!({ "type": "integer" }),

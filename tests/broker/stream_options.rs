@@ -138,3 +138,30 @@ fn raw_batches_come_as_they_are_stored_under_credit() {
     socket.send(json!({"type": "subscribe", "topics": ["t"], "raw": true}));
     assert!(socket.until("error", &[])["message"].to_string().contains("capek.v1.bin"));
 }
+
+#[test]
+fn records_are_gathered_for_a_while_unless_a_frame_is_full() {
+    const FOR_EVER: u64 = 60_000;
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    let one = || produce(&broker, "/v1/topics/t", "1\n");
+    one();
+    let path = format!("/v1/topics/t/ws?from=earliest&linger_ms={FOR_EVER}&batch_records=3");
+    let mut socket = Socket::open(&broker, &path);
+    assert_eq!(socket.records(1, &["subscribed", "assigned"]), [(0, 0)], "what was there waits for nothing");
+    socket.until("caught_up", &[]);
+    (0..3).for_each(|_| one());
+    let frame = socket.until("records", &[]);
+    assert_eq!(records(&frame).len(), 3, "the frame is full: {frame}");
+
+    let mut socket = Socket::open(&broker, "/v1/topics/t/ws?from=latest&linger_ms=2000");
+    socket.until("caught_up", &["subscribed", "assigned"]);
+    (0..3).for_each(|_| one());
+    let frame = socket.until("records", &[]);
+    assert!(records(&frame).len() > 1, "the first has waited for the others: {frame}");
+    let mut socket = Socket::open(&broker, &format!("/v1/topics/t/ws?to=offset:9&linger_ms={FOR_EVER}"));
+    socket.until("caught_up", &["subscribed", "assigned"]);
+    (0..2).for_each(|_| one());
+    assert_eq!(socket.records(2, &[]).len(), 2, "nothing comes after the end");
+    socket.until("end", &[]);
+}

@@ -149,6 +149,7 @@ impl Opened {
             grows: self.grows,
             credit,
             frame: wanted.frame,
+            linger_ms: wanted.linger_ms,
             filter: wanted.filter(),
             tells_positions: wanted.tells_positions,
             is_raw: wanted.is_raw,

@@ -27,6 +27,7 @@ const CREDIT_BYTES: u64 = 1 << 20;
 const FRAME_BYTES: u64 = 64 << 10;
 const FRAME_BYTES_MAX: u64 = 1 << 20;
 const FRAME_RECORDS_MAX: u64 = 10_000;
+const LINGER_MS_MAX: u64 = 60_000;
 const TOPICS_MAX: usize = 64;
 const GROUP_NAME_BYTES_MAX: usize = 255;
 const FILTER_BYTES_MAX: usize = 4 << 10;
@@ -62,7 +63,7 @@ pub struct Options {
     max_poll_interval_ms: Option<u64>,
     // Asked for and silently not done would be worse than refused.
     conflate: Option<Value>,
-    linger_ms: Option<Value>,
+    linger_ms: Option<u64>,
     isolation: Option<String>,
     raw: bool,
     offset_str: bool,
@@ -85,6 +86,7 @@ pub const COMMON: &[&str] = &[
     "isolation",
     "batch_records",
     "batch_bytes",
+    "linger_ms",
     "filter",
     "key",
     "heartbeat_ms",
@@ -125,7 +127,7 @@ impl Options {
             max_unacked: query.number("max_unacked")?,
             max_poll_interval_ms: query.number("max_poll_interval_ms")?,
             conflate: value("conflate"),
-            linger_ms: value("linger_ms"),
+            linger_ms: query.number("linger_ms")?,
             isolation: text("isolation"),
             raw: query.flag("raw")?,
             offset_str: query.flag("offset_str")?,
@@ -188,6 +190,7 @@ impl Options {
                 records: self.batch_records.unwrap_or(FRAME_RECORDS_MAX).clamp(1, FRAME_RECORDS_MAX),
                 bytes: self.batch_bytes.unwrap_or(FRAME_BYTES).clamp(1, FRAME_BYTES_MAX),
             },
+            linger_ms: self.linger_ms.unwrap_or(0).min(LINGER_MS_MAX),
             filter: self.filter.as_deref().map(parse_filter).transpose()?,
             key: self.key,
             tells_positions: included.positions,
@@ -197,7 +200,7 @@ impl Options {
     }
 
     fn refuse_what_is_not_built(&self) -> Result<(), Problem> {
-        let named = [("conflate", &self.conflate), ("linger_ms", &self.linger_ms)];
+        let named = [("conflate", &self.conflate)];
         match named.iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => Err(Problem::bad_request(format!("{name} is not built yet"))),
             None => Ok(()),
@@ -374,6 +377,7 @@ pub struct Wanted {
     pub formats: Formats,
     pub credit: Credit,
     pub frame: FrameLimits,
+    pub linger_ms: u64,
     filter: Option<Arc<Expression>>,
     key: Option<String>,
     pub tells_positions: bool,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use capek_state::config::TopicConfig;
 use capek_state::partition::{Admitted, Leader};
-use capek_state::stream::{Credit, DeliveryWindow, InFlight, NotDelivered, ProduceSlot, SentAgain};
+use capek_state::stream::{Credit, DeliveryWindow, Due, InFlight, Linger, NotDelivered, Pace, ProduceSlot, SentAgain};
 use capek_state::stream::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 use capek_wire::ErrorCode;
 use capek_wire::keyed::KEYED_PRODUCER_ID_FIRST;
@@ -30,6 +30,66 @@ fn unlimited_credit_stays() {
     credit.spend(1 << 40, 1 << 40);
     credit.grant(Credit { records: 1, bytes: 1 });
     assert_eq!(credit, Credit::UNLIMITED);
+}
+
+const LINGER: Linger = Linger { for_ms: 50, full: Credit { records: 100, bytes: 1000 } };
+
+/// A reader that had everything up to 10, in records of `record_bytes`, at a time of 1000.
+fn has_everything_up_to_10(record_bytes: u64) -> Pace {
+    let mut pace = Pace::default();
+    assert_eq!(pace.due(LINGER, 0, 10, 1000), Due::UpTo(10));
+    pace.sent(10, 10 * record_bytes);
+    pace
+}
+
+#[test]
+fn whoever_is_behind_waits_for_nothing() {
+    let mut pace = Pace::default();
+    assert_eq!(pace.due(LINGER, 0, 10, 1000), Due::UpTo(10));
+    assert_eq!(pace.due(LINGER, 5, 12, 1001), Due::UpTo(10), "what came meanwhile is gathered");
+    assert_eq!(pace.due(LINGER, 10, 12, 1002), Due::At(1052));
+    pace.moved();
+    assert_eq!(pace.due(LINGER, 3, 12, 1003), Due::UpTo(12));
+}
+
+#[test]
+fn the_first_record_of_a_frame_waits_as_long_as_it_may() {
+    let mut pace = has_everything_up_to_10(1);
+    assert_eq!(pace.due(LINGER, 10, 11, 2000), Due::At(2050));
+    assert_eq!(pace.due(LINGER, 10, 12, 2049), Due::At(2050), "later ones wait for less");
+    assert_eq!(pace.due(LINGER, 10, 13, 2050), Due::UpTo(13));
+    assert_eq!(pace.due(LINGER, 13, 14, 2051), Due::At(2101));
+    let at_once = Linger { for_ms: 0, ..LINGER };
+    assert_eq!(has_everything_up_to_10(1).due(at_once, 10, 11, 2000), Due::UpTo(11));
+}
+
+#[test]
+fn a_full_frame_does_not_wait() {
+    let check = |record_bytes, end, is_full: bool| {
+        let due = has_everything_up_to_10(record_bytes).due(LINGER, 10, end, 2000);
+        assert_eq!(due, if is_full { Due::UpTo(end) } else { Due::At(2050) }, "{record_bytes} bytes up to {end}");
+    };
+    check(1, 109, false);
+    check(1, 110, true);
+    check(300, 13, false);
+    check(300, 14, true);
+    check(0, 20, false);
+}
+
+#[test]
+fn the_first_records_that_a_reader_waited_for_are_gathered_too() {
+    let mut pace = Pace::default();
+    pace.caught_up(0);
+    assert_eq!(pace.due(LINGER, 0, 1, 0), Due::At(50));
+    pace.caught_up(0);
+    assert_eq!(pace.due(LINGER, 0, 1, 40), Due::At(90), "what waited is not there any more");
+}
+
+#[test]
+fn a_log_that_was_cut_has_no_more_than_there_is() {
+    let mut pace = Pace::default();
+    assert_eq!(pace.due(LINGER, 0, 10, 0), Due::UpTo(10));
+    assert_eq!(pace.due(LINGER, 2, 6, 1), Due::UpTo(6));
 }
 
 /// Two frames: 10, 11, 12 and 14, 15 (13 and 16 are no records).
