@@ -128,6 +128,7 @@ pub mod stream_places;
 mod stream_records;
 pub mod stream_session;
 pub mod stream_subscription;
+mod stream_taking;
 pub mod supervision;
 mod throttle;
 pub mod topics;

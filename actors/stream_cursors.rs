@@ -87,6 +87,8 @@ pub enum GapReason {
     Truncation,
     /// The topic was deleted, and made anew.
     TopicRecreated,
+    /// So many of the records in it do not come: newer ones are shown instead. It moves no position.
+    Filtered { count: u64 },
 }
 
 /// What a look at all partitions found.

@@ -242,6 +242,7 @@ impl StreamSession {
                 }
                 // The log start has moved: the next look sees it. The topic may be gone: that is seen there, too.
                 Err(ErrorCode::OffsetOutOfRange | ErrorCode::UnknownTopicOrPartition) => {
+                    subscription.drop_read();
                     session.read_again_after(id, RETRY_AFTER, context);
                 }
                 Err(code) => session.read_failed(id, index, code, context),
@@ -297,7 +298,7 @@ impl StreamSession {
     /// A client that takes its frames keeps what was read for it: inflating a batch again for each frame is dear. One that
     /// does not for a while must not hold it.
     fn wait_for_room(&mut self, context: &mut Context<Self>) {
-        let is_holding = self.subscriptions.values().any(Subscription::has_opened);
+        let is_holding = self.subscriptions.values().any(Subscription::holds_read);
         let data = self.data.clone();
         let room = async move {
             let reserved = data.reserve_many(GOODBYE_FRAMES + 1);
@@ -306,7 +307,7 @@ impl StreamSession {
         let done = room.into_actor(self).map(|has_room, session, context| {
             session.room = None;
             if !has_room {
-                session.subscriptions.values_mut().for_each(Subscription::drop_opened);
+                session.subscriptions.values_mut().for_each(Subscription::drop_read);
             }
             session.pump(context);
         });

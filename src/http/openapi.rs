@@ -138,7 +138,7 @@ fn schema_of(name: &str) -> Value {
             json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })
         }
         "timeout" | "max_bytes" | "offset" => json!({ "type": "integer" }),
-        "internal" | "async" | "offset_str" | "raw" => json!({ "type": "boolean" }),
+        "internal" | "async" | "offset_str" | "raw" | "conflate" => json!({ "type": "boolean" }),
         "acks" => json!({ "enum": ["0", "1", "all", "-1"] }),
         "format" | "key_format" => json!({ "enum": ["auto", "json", "string", "base64", "hex"] }),
         "isolation" => json!({ "enum": ["read_committed", "read_uncommitted"] }),

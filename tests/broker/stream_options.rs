@@ -165,3 +165,89 @@ fn records_are_gathered_for_a_while_unless_a_frame_is_full() {
     assert_eq!(socket.records(2, &[]).len(), 2, "nothing comes after the end");
     socket.until("end", &[]);
 }
+
+/// `count` records of this key, numbered.
+fn produce_of(broker: &Broker, key: &str, count: usize) {
+    let lines: String = (0..count).map(|index| format!("{index}\n")).collect();
+    produce(broker, &format!("/v1/topics/t?partition=0&key={key}"), &lines);
+}
+
+#[test]
+fn a_viewer_sees_the_newest_record_of_each_key_and_how_many_it_does_not() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    for _ in 0..3 {
+        produce_of(&broker, "a", 50);
+        produce_of(&broker, "b", 50);
+    }
+    let path = "/v1/groups/g/ws?topics=t&conflate=1&linger_ms=200&credit_records=3";
+    let mut socket = Socket::open(&broker, path);
+    let gap = socket.until("gap", &["subscribed", "assigned"]);
+    let told = (&gap["requested"], &gap["resumed"], &gap["reason"], &gap["count"]);
+    assert_eq!(told, (&json!(0), &json!(299), &json!("filtered"), &json!(298)));
+    let frame = socket.until("records", &[]);
+    let shown: Vec<_> =
+        records(&frame).iter().map(|record| (record["key"].clone(), record["offset"].clone())).collect();
+    assert_eq!(shown, [(json!("a"), json!(249)), (json!("b"), json!(299))]);
+    assert_eq!(frame["next"], json!(300));
+    let ack = |offset: i64| json!({"type": "ack", "through": [{"topic": "t", "partition": 0, "offset": offset}]});
+    socket.send(ack(299));
+    assert_eq!(socket.until("acked", &["caught_up"])["committed"][0]["offset"], json!(300));
+
+    // Live, with credit for one more: whatever comes, it is told of the newest only, and of nothing when that is used up.
+    let (mut seen, mut left_out) = (0, 0);
+    produce_of(&broker, "c", 20);
+    produce_of(&broker, "d", 20);
+    socket.send(json!({"type": "ping", "t": 1}));
+    let mut newest = -1;
+    while newest < 0 {
+        let frame = socket.next();
+        match frame["type"].as_str() {
+            Some("gap") => left_out += frame["count"].as_i64().expect("a count"),
+            Some("records") => {
+                assert_eq!(records(&frame).len(), 1, "as much as the credit: {frame}");
+                newest = records(&frame)[0]["offset"].as_i64().expect("an offset");
+                seen += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(300 + seen + left_out, newest + 1, "all of them are shown or counted");
+    produce_of(&broker, "e", 1);
+    socket.send(json!({"type": "credit", "records": 100, "bytes": 1000}));
+    while seen + left_out < 41 {
+        let frame = socket.next();
+        match frame["type"].as_str() {
+            Some("gap") => left_out += frame["count"].as_i64().expect("a count"),
+            Some("records") => {
+                seen += records(&frame).len() as i64;
+                newest = records(&frame).last().expect("a record")["offset"].as_i64().expect("an offset");
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((300 + seen + left_out, newest), (341, 340));
+}
+
+/// What a viewer is sent counts as seen, and what was left out too; what was on its way and not sent does not.
+#[test]
+fn a_viewer_without_a_websocket_goes_on_behind_what_it_was_shown() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    produce_of(&broker, "a", 50);
+    let url = broker.http("/v1/topics/t/sse?from=earliest&to=latest&conflate=1");
+    let events = output_of(curl(&["--fail-with-body", &url]));
+    let gap = r#"event: gap
+data: {"topic":"t","partition":0,"requested":0,"resumed":49,"reason":"filtered","count":49}
+
+id: [{"topic":"t","partition":0,"offset":50}]
+event: message
+data: {"topic":"t","partition":0,"offset":49,"#;
+    assert!(events.contains(gap), "{events}");
+    let few =
+        broker.http("/v1/topics/t/sse?from=earliest&to=offset:40&conflate=1&batch_records=2&filter=value%20%3C%2030");
+    let lines = output_of(curl(&["--fail-with-body", "-H", "Accept: application/x-ndjson", &few]));
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines[0]["gap"]["count"], json!(29), "what a filter passes over is not counted: {lines:?}");
+    assert_eq!((lines.len(), &lines[1]["offset"]), (2, &json!(29)));
+}

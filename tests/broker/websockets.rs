@@ -79,7 +79,7 @@ fn what_is_no_frame_is_an_error_and_what_is_no_protocol_a_close() {
         (r#"{"#, "no frame"),
         ("@hex 01ff", "binary"),
         (r#"{"type":"subscribe","topics":["t"],"from":"tomorrow"}"#, "tomorrow"),
-        (r#"{"type":"subscribe","topics":["t"],"conflate":true}"#, "not built"),
+        (r#"{"type":"subscribe","topics":["t"],"format":"avro"}"#, "schema registry"),
         (r#"{"type":"ack","sub":1,"through":[{"topic":"t","partition":0,"offset":0}]}"#, "no subscription"),
         (r#"{"type":"produce","records":[{"value":1}]}"#, "no topic"),
         (r#"{"type":"produce","topic":"t","records":[]}"#, "empty"),

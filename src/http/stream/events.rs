@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use capek_actors::stream_cursors::GapReason;
 use capek_actors::stream_events::{Encoder, Outgoing, StreamEvent, StreamPlace, StreamRecords};
 use capek_wire::batch::Record;
 use capek_wire::ids::Offset;
@@ -54,6 +55,10 @@ impl EventWriter {
                 self.next.insert(place.clone(), *next);
                 self.put_id(&mut out);
                 put_event(&mut out, "caught_up", &with_place(place, [("next", self.formats.offset(*next))]));
+            }
+            // What comes next lies within it: whoever comes back before that is sent it then.
+            StreamEvent::Gap { reason: GapReason::Filtered { .. }, .. } => {
+                put_event(&mut out, "gap", &gap(event, self.formats));
             }
             StreamEvent::Gap { place, resumed, .. } => {
                 self.next.insert(place.clone(), *resumed);
@@ -147,7 +152,6 @@ fn problem(place: Option<&StreamPlace>, message: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use capek_actors::stream_cursors::GapReason;
     use capek_actors::stream_events::RevokeReason;
 
     use super::*;
@@ -208,6 +212,15 @@ data: {"topic":"orders","partition":0,"offset":44,"ts":5,"key":"k","value":"x\ny
         assert!(gap.contains(r#""partition":1,"offset":30"#) && gap.contains(r#""reason":"retention""#), "{gap}");
         let caught_up = text(writer(false).event(&StreamEvent::CaughtUp { place: place(0), next: 60 }));
         assert!(caught_up.starts_with(r#"id: [{"topic":"orders","partition":0,"offset":60}"#), "{caught_up}");
+    }
+
+    #[test]
+    fn what_newer_records_stand_for_does_not_move_the_id() {
+        let mut writer = writer(false);
+        let reason = GapReason::Filtered { count: 3 };
+        let gap = text(writer.event(&StreamEvent::Gap { place: place(0), requested: 43, resumed: 47, reason }));
+        assert!(gap.starts_with("event: gap\n") && gap.contains(r#""reason":"filtered","count":3"#), "{gap}");
+        assert!(text(writer.event(&records())).contains(r#""partition":0,"offset":47"#));
     }
 
     #[test]

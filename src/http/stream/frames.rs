@@ -171,12 +171,13 @@ pub fn gap_fields(
     resumed: Offset,
     reason: GapReason,
     formats: Formats,
-) -> [(&'static str, Value); 3] {
-    [
-        ("requested", formats.offset(requested)),
-        ("resumed", formats.offset(resumed)),
-        ("reason", json!(gap_name(reason))),
-    ]
+) -> impl Iterator<Item = (&'static str, Value)> {
+    let count = match reason {
+        GapReason::Filtered { count } => Some(("count", json!(count))),
+        _ => None,
+    };
+    let bounds = [("requested", formats.offset(requested)), ("resumed", formats.offset(resumed))];
+    bounds.into_iter().chain([("reason", json!(gap_name(reason)))]).chain(count)
 }
 
 fn gap_name(reason: GapReason) -> &'static str {
@@ -184,6 +185,7 @@ fn gap_name(reason: GapReason) -> &'static str {
         GapReason::Retention => "retention",
         GapReason::Truncation => "truncation",
         GapReason::TopicRecreated => "topic_recreated",
+        GapReason::Filtered { .. } => "filtered",
     }
 }
 
@@ -304,6 +306,12 @@ mod tests {
             told(gap),
             json!({"type": "gap", "topic": "orders", "partition": 0, "sub": 1, "requested": 10, "resumed": 100,
                    "reason": "topic_recreated"})
+        );
+        let filtered = GapReason::Filtered { count: 7 };
+        assert_eq!(
+            told(StreamEvent::Gap { place: place(), requested: 10, resumed: 100, reason: filtered }),
+            json!({"type": "gap", "topic": "orders", "partition": 0, "sub": 1, "requested": 10, "resumed": 100,
+                   "reason": "filtered", "count": 7})
         );
         let assignment = Assignment { place: place(), next: 1, end: 5, leader_epoch: 3 };
         assert_eq!(

@@ -150,6 +150,7 @@ impl Opened {
             credit,
             frame: wanted.frame,
             linger_ms: wanted.linger_ms,
+            conflates: wanted.conflates,
             filter: wanted.filter(),
             tells_positions: wanted.tells_positions,
             is_raw: wanted.is_raw,

@@ -12,7 +12,6 @@ use capek_state::stream::Credit;
 use capek_wire::batch::Record;
 use capek_wire::ids::PartitionIndex;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::super::problem::Problem;
 use super::super::query::QueryPairs;
@@ -27,6 +26,9 @@ const CREDIT_BYTES: u64 = 1 << 20;
 const FRAME_BYTES: u64 = 64 << 10;
 const FRAME_BYTES_MAX: u64 = 1 << 20;
 const FRAME_RECORDS_MAX: u64 = 10_000;
+/// What a viewer sees unless it says otherwise: so many records, as often as that.
+const CONFLATION_RECORDS: u64 = 500;
+const CONFLATION_MS: u64 = 1_000;
 const LINGER_MS_MAX: u64 = 60_000;
 const TOPICS_MAX: usize = 64;
 const GROUP_NAME_BYTES_MAX: usize = 255;
@@ -61,8 +63,7 @@ pub struct Options {
     strategy: Option<String>,
     max_unacked: Option<u64>,
     max_poll_interval_ms: Option<u64>,
-    // Asked for and silently not done would be worse than refused.
-    conflate: Option<Value>,
+    conflate: bool,
     linger_ms: Option<u64>,
     isolation: Option<String>,
     raw: bool,
@@ -87,6 +88,7 @@ pub const COMMON: &[&str] = &[
     "batch_records",
     "batch_bytes",
     "linger_ms",
+    "conflate",
     "filter",
     "key",
     "heartbeat_ms",
@@ -100,7 +102,6 @@ pub const OF_EVENTS: &[&str] = &["envelope", "last_event_id"];
 impl Options {
     pub fn of(query: &QueryPairs) -> Result<Options, Problem> {
         let text = |name: &str| query.get(name).map(str::to_owned);
-        let value = |name: &str| query.get(name).map(Value::from);
         let list =
             |name: &str| query.get(name).map(|text| text.split(',').map(|item| item.trim().to_owned()).collect());
         let credit = CreditOption { records: query.number("credit_records")?, bytes: query.number("credit_bytes")? };
@@ -126,7 +127,7 @@ impl Options {
             strategy: text("strategy"),
             max_unacked: query.number("max_unacked")?,
             max_poll_interval_ms: query.number("max_poll_interval_ms")?,
-            conflate: value("conflate"),
+            conflate: query.flag("conflate")?,
             linger_ms: query.number("linger_ms")?,
             isolation: text("isolation"),
             raw: query.flag("raw")?,
@@ -145,7 +146,6 @@ impl Options {
 
     /// The whole of it, or what is wrong with it.
     pub fn wanted(self) -> Result<Wanted, Problem> {
-        self.refuse_what_is_not_built()?;
         let bad = |problem: String| Problem::bad_request(problem);
         let topics = self.checked_topics()?;
         let resumed = self.resume.as_deref().map(Comeback::parse).transpose().map_err(bad)?;
@@ -173,6 +173,8 @@ impl Options {
         let included = Included::named(self.include.as_deref()).map_err(bad)?;
         let formats = Formats::named(self.format.as_deref(), self.key_format.as_deref()).map_err(bad)?;
         let credit = self.credit.unwrap_or_default();
+        let (linger_ms, frame_records) =
+            if self.conflate { (CONFLATION_MS, CONFLATION_RECORDS) } else { (0, FRAME_RECORDS_MAX) };
         Ok(Wanted {
             topics,
             partitions: self.partitions.map(|partitions| partitions.into_iter().collect()),
@@ -187,24 +189,17 @@ impl Options {
             },
             credit: Credit::limited(credit.records.unwrap_or(CREDIT_RECORDS), credit.bytes.unwrap_or(CREDIT_BYTES)),
             frame: FrameLimits {
-                records: self.batch_records.unwrap_or(FRAME_RECORDS_MAX).clamp(1, FRAME_RECORDS_MAX),
+                records: self.batch_records.unwrap_or(frame_records).clamp(1, FRAME_RECORDS_MAX),
                 bytes: self.batch_bytes.unwrap_or(FRAME_BYTES).clamp(1, FRAME_BYTES_MAX),
             },
-            linger_ms: self.linger_ms.unwrap_or(0).min(LINGER_MS_MAX),
+            linger_ms: self.linger_ms.unwrap_or(linger_ms).min(LINGER_MS_MAX),
+            conflates: self.conflate,
             filter: self.filter.as_deref().map(parse_filter).transpose()?,
             key: self.key,
             tells_positions: included.positions,
             is_raw: self.raw,
             member,
         })
-    }
-
-    fn refuse_what_is_not_built(&self) -> Result<(), Problem> {
-        let named = [("conflate", &self.conflate)];
-        match named.iter().find(|(_, value)| value.is_some()) {
-            Some((name, _)) => Err(Problem::bad_request(format!("{name} is not built yet"))),
-            None => Ok(()),
-        }
     }
 
     /// As Kafka's clients name them. As long as there are no transactions both are one: what is replicated is committed.
@@ -224,6 +219,7 @@ impl Options {
             ("filter", self.filter.is_some()),
             ("key", self.key.is_some()),
             ("include", self.include.is_some()),
+            ("conflate", self.conflate),
         ];
         match needs_records.iter().find(|(_, is_there)| self.raw && *is_there) {
             Some((name, _)) => {
@@ -378,6 +374,7 @@ pub struct Wanted {
     pub credit: Credit,
     pub frame: FrameLimits,
     pub linger_ms: u64,
+    pub conflates: bool,
     filter: Option<Arc<Expression>>,
     key: Option<String>,
     pub tells_positions: bool,
@@ -459,6 +456,18 @@ mod tests {
     }
 
     #[test]
+    fn a_viewer_looks_once_a_second_unless_it_says_otherwise() {
+        let check = |query: &str, expected| {
+            let wanted = of(&format!("topics=t{query}")).unwrap();
+            assert_eq!((wanted.conflates, wanted.linger_ms, wanted.frame.records), expected, "{query}");
+        };
+        check("", (false, 0, FRAME_RECORDS_MAX));
+        check("&conflate=true", (true, 1_000, 500));
+        check("&conflate=1&linger_ms=5&batch_records=7", (true, 5, 7));
+        check("&linger_ms=99999999", (false, LINGER_MS_MAX, FRAME_RECORDS_MAX));
+    }
+
+    #[test]
     fn both_isolations_are_accepted_and_flags_are_flags() {
         for isolation in ["read_committed", "read_uncommitted"] {
             assert!(of(&format!("topics=t&isolation={isolation}")).is_ok());
@@ -490,7 +499,9 @@ mod tests {
             "topics=t&offset_str=yes",
             "topics=t&raw=1&filter=true",
             "topics=t&raw=1&format=json",
-            "topics=t&conflate=true",
+            "topics=t&conflate=yes",
+            "topics=t&raw=1&conflate=1",
+            "topics=t&linger_ms=-1",
             "topics=t&resume=x",
             "topics=t&credit_bytes=-1",
         ] {
