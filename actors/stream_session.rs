@@ -50,6 +50,8 @@ pub struct StreamStart {
     /// With its last subscription the session ends too.
     pub ends_with_subscription: bool,
     pub heartbeat: Duration,
+    /// Then the session ends, and its client comes back.
+    pub rotate_after: Option<Duration>,
     /// What it says of itself: heartbeats and the goodbye.
     pub encoder: Encoder,
     pub data: Sender<Outgoing>,
@@ -89,6 +91,7 @@ pub struct StreamSession {
     receipt_asked: Option<u64>,
     receipt_heard: u64,
     heartbeat: Duration,
+    rotate_after: Option<Duration>,
     encoder: Encoder,
     data: Sender<Outgoing>,
     pub(crate) control: Sender<Outgoing>,
@@ -124,6 +127,7 @@ impl StreamSession {
             receipt_asked: None,
             receipt_heard: 0,
             heartbeat: start.heartbeat,
+            rotate_after: start.rotate_after,
             encoder: start.encoder,
             data: start.data,
             control: start.control,
@@ -438,6 +442,9 @@ impl Actor for StreamSession {
         let client_gone = async move { data.closed().await };
         context.spawn(client_gone.into_actor(self).map(|(), _, context| context.stop()));
         context.run_interval(self.heartbeat, |session, context| session.heartbeat_due(context));
+        if let Some(after) = self.rotate_after {
+            context.run_later(after, |session, context| session.end(Goodbye::ROTATED, context));
+        }
         let ids: Vec<u64> = self.subscriptions.keys().copied().collect();
         ids.into_iter().for_each(|id| self.beat(id, context));
         self.pump(context);

@@ -33,7 +33,6 @@ const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How long streams may take to hand over their goodbye.
 const GOODBYE_GRACE: Duration = Duration::from_secs(1);
-const RESTART: Goodbye = Goodbye { code: 1012, reason: "the broker stops", reconnect_after_ms: Some(500) };
 
 /// The HTTP server of one broker.
 pub struct HttpServer {
@@ -55,11 +54,20 @@ impl HttpServer {
         Ok(HttpServer { doors, handle })
     }
 
+    fn goodbye(&self) -> Goodbye {
+        let is_served_elsewhere = {
+            let image = self.doors.client.image();
+            let here = self.doors.broker().config.node_id;
+            image.brokers().any(|broker| broker.id != here && broker.is_active())
+        };
+        if is_served_elsewhere { Goodbye::DRAIN } else { Goodbye::RESTART }
+    }
+
     /// Streams say goodbye, what was begun is answered, and nothing new is.
     pub async fn stop(self) {
         self.doors.begin_stopping();
         // An error says that the supervisor has gone, and its sessions with it.
-        let _ = self.doors.sessions.send(EndAllStreams { goodbye: RESTART, grace: GOODBYE_GRACE }).await;
+        let _ = self.doors.sessions.send(EndAllStreams { goodbye: self.goodbye(), grace: GOODBYE_GRACE }).await;
         let _ = self.doors.consumers.send(EndInstances { grace: GOODBYE_GRACE }).await;
         self.doors.drained(DRAIN_GRACE).await;
         if let Some(handle) = &self.handle {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use capek_actors::stream_cursors::GapReason;
-use capek_actors::stream_events::{Encoder, Outgoing, StreamEvent, StreamPlace, StreamRecords};
+use capek_actors::stream_events::{Encoder, Goodbye, Outgoing, StreamEvent, StreamPlace, StreamRecords};
 use capek_wire::batch::Record;
 use capek_wire::ids::Offset;
 use serde_json::{Value, json};
@@ -70,6 +70,10 @@ impl EventWriter {
             }
             StreamEvent::Problem { place, message, .. } => {
                 put_event(&mut out, "error", &problem(place.as_ref(), message));
+            }
+            // An event source comes back by itself where it was.
+            StreamEvent::Goodbye { goodbye, .. } if *goodbye == Goodbye::ROTATED => {
+                out.extend_from_slice(b": come again\n\n");
             }
             // The goodbye comes right after it.
             StreamEvent::End => return None,
@@ -221,6 +225,13 @@ data: {"topic":"orders","partition":0,"offset":44,"ts":5,"key":"k","value":"x\ny
         let gap = text(writer.event(&StreamEvent::Gap { place: place(0), requested: 43, resumed: 47, reason }));
         assert!(gap.starts_with("event: gap\n") && gap.contains(r#""reason":"filtered","count":3"#), "{gap}");
         assert!(text(writer.event(&records())).contains(r#""partition":0,"offset":47"#));
+    }
+
+    #[test]
+    fn whoever_shall_come_again_is_not_told_of_an_end() {
+        let goodbye = |goodbye| StreamEvent::Goodbye { goodbye, positions: Vec::new() };
+        assert_eq!(text(writer(false).event(&goodbye(Goodbye::ROTATED))), ": come again\n\n");
+        assert!(text(writer(false).event(&goodbye(Goodbye::DRAIN))).starts_with("event: end\ndata: {\"code\":4001,"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use capek_actors::stream_cursors::GapReason;
 use capek_actors::stream_events::{
     Assignment, Encoder, Outgoing, Position, RevokeReason, StreamEvent, StreamPlace, StreamRecords,
 };
+use capek_state::stream::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 use capek_wire::ids::Offset;
 use serde_json::{Map, Value, json};
 
@@ -41,6 +42,12 @@ pub fn acked(id: Option<&Value>, subscription: u64, committed: &[(StreamPlace, O
         frame["id"] = id.clone();
     }
     text(&frame)
+}
+
+/// More is in flight than may be: nothing is read of the client until something is answered.
+pub fn throttle() -> Outgoing {
+    let (count, bytes) = (IN_FLIGHT_MAX, IN_FLIGHT_BYTES_MAX);
+    text(&json!({ "type": "throttle", "reason": "inflight", "inflight": count, "inflight_bytes": bytes }))
 }
 
 pub fn text(frame: &Value) -> Outgoing {

@@ -21,7 +21,7 @@ use super::super::problem::Problem;
 use super::super::query::QueryPairs;
 use super::super::v1::no_such_topic;
 use super::body::StreamSenders;
-use super::options::{MemberWish, Wanted};
+use super::wanted::{MemberWish, Wanted};
 
 const HEARTBEAT_MS_MIN: u64 = 1_000;
 const HEARTBEAT_MS_MAX: u64 = 300_000;
@@ -151,7 +151,7 @@ impl Opened {
             frame: wanted.frame,
             linger_ms: wanted.linger_ms,
             conflates: wanted.conflates,
-            filter: wanted.filter(),
+            filter: wanted.record_filter(),
             tells_positions: wanted.tells_positions,
             is_raw: wanted.is_raw,
             group: self.group,
@@ -166,6 +166,7 @@ pub struct NewSession {
     pub subscription: Option<SubscriptionStart>,
     pub ends_with_subscription: bool,
     pub heartbeat: Duration,
+    pub rotate_after: Option<Duration>,
     pub encoder: Encoder,
     /// Its acknowledgements may come from elsewhere.
     pub group: Option<String>,
@@ -179,6 +180,7 @@ impl NewSession {
             subscriptions: self.subscription.into_iter().collect(),
             ends_with_subscription: self.ends_with_subscription,
             heartbeat: self.heartbeat,
+            rotate_after: self.rotate_after,
             encoder: self.encoder,
             data: senders.data,
             control: senders.control,

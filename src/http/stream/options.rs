@@ -1,25 +1,23 @@
 //! What a client may say of a subscription: in a query, or in a frame, by the same names.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use capek_actors::stream_events::{Filter, Position, StreamPlace};
 use capek_actors::stream_group::Acknowledges;
 use capek_actors::stream_places::StartAt;
 use capek_actors::stream_subscription::FrameLimits;
 use capek_state::stream::Credit;
-use capek_wire::batch::Record;
 use capek_wire::ids::PartitionIndex;
 use serde::Deserialize;
 
 use super::super::problem::Problem;
 use super::super::query::QueryPairs;
 use super::super::v1::check_topic_name;
+use super::from;
 use super::open::now_ms;
 use super::values::Formats;
-use super::{from, last_event_id, token};
-use crate::expression::{Expression, Subject};
+use super::wanted::{Comeback, MemberWish, Wanted};
+use crate::expression::Expression;
 
 const CREDIT_RECORDS: u64 = 500;
 const CREDIT_BYTES: u64 = 1 << 20;
@@ -318,101 +316,11 @@ fn parse_filter(text: &str) -> Result<Arc<Expression>, Problem> {
     Expression::parse(text).map(Arc::new).map_err(|problem| Problem::bad_request(format!("filter: {problem}")))
 }
 
-/// Where a client goes on that was here before.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Comeback {
-    /// With what the log was then.
-    pub positions: BTreeMap<StreamPlace, Position>,
-    pub places: last_event_id::Places,
-    /// Those that it had, whichever of their partitions.
-    topics: BTreeSet<Arc<str>>,
-}
-
-impl Comeback {
-    /// A token, or an id of Server-Sent Events.
-    pub fn parse(text: &str) -> Result<Comeback, String> {
-        let mut comeback = Comeback::default();
-        if let Some(positions) = token::parse(text)? {
-            let positions = positions.into_iter().map(|position| (position.place.clone(), position));
-            comeback.positions = positions.collect();
-        } else {
-            let places = last_event_id::parse(text);
-            comeback.places = places.map_err(|problem| problem.replacen("Last-Event-ID", "resume", 1))?;
-        }
-        let places = comeback.positions.keys().chain(comeback.places.keys());
-        comeback.topics = places.map(|place| place.topic.clone()).collect();
-        Ok(comeback)
-    }
-
-    pub fn knows_topic(&self, topic: &str) -> bool {
-        self.topics.contains(topic)
-    }
-}
-
-/// How a client takes part in a group.
-#[derive(Debug, Clone)]
-pub struct MemberWish {
-    pub group: String,
-    pub acknowledges: Acknowledges,
-    pub instance_id: Option<String>,
-    pub strategy: Option<String>,
-    pub unacknowledged_max: u64,
-    pub stalls_at_most: Duration,
-}
-
-/// What a client wants to read.
-#[derive(Debug)]
-pub struct Wanted {
-    pub topics: Vec<String>,
-    /// None: all, and those that are added later.
-    pub partitions: Option<BTreeSet<PartitionIndex>>,
-    pub start: StartAt,
-    /// Exclusive.
-    pub end: Option<StartAt>,
-    pub resumed: Comeback,
-    pub formats: Formats,
-    pub credit: Credit,
-    pub frame: FrameLimits,
-    pub linger_ms: u64,
-    pub conflates: bool,
-    filter: Option<Arc<Expression>>,
-    key: Option<String>,
-    pub tells_positions: bool,
-    /// Batches as they are stored.
-    pub is_raw: bool,
-    pub member: Option<MemberWish>,
-}
-
-impl Wanted {
-    /// Only records that the client wants to see.
-    pub fn filter(&self) -> Option<Filter> {
-        let (expression, key) = (self.filter.clone(), self.key.clone());
-        if expression.is_none() && key.is_none() {
-            return None;
-        }
-        Some(Box::new(move |place, record| {
-            let has_key = key.as_ref().is_none_or(|key| record.key.as_deref() == Some(key.as_bytes()));
-            has_key && expression.as_ref().is_none_or(|expression| accepts(expression, place, record))
-        }))
-    }
-}
-
-fn accepts(expression: &Expression, place: &StreamPlace, record: &Record) -> bool {
-    let headers: Vec<_> = record.headers.iter().map(|header| (&header.key[..], header.value.as_deref())).collect();
-    expression.accepts(&Subject {
-        topic: &place.topic,
-        partition: place.partition,
-        offset: record.offset,
-        timestamp: record.timestamp,
-        key: record.key.as_deref(),
-        value: record.value.as_deref(),
-        headers: &headers,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use capek_actors::stream_events::StreamPlace;
+    use capek_wire::batch::Record;
 
     use super::*;
 
@@ -519,10 +427,10 @@ mod tests {
             value: Some(Bytes::from(value)),
             headers: Vec::new(),
         };
-        let filter = of("topics=t&filter=value.n%20%3E%202&key=k").unwrap().filter().unwrap();
+        let filter = of("topics=t&filter=value.n%20%3E%202&key=k").unwrap().record_filter().unwrap();
         assert!(filter(&place, &record("k", r#"{"n":3}"#)));
         assert!(!filter(&place, &record("k", r#"{"n":2}"#)));
         assert!(!filter(&place, &record("kk", r#"{"n":3}"#)));
-        assert!(of("topics=t").unwrap().filter().is_none());
+        assert!(of("topics=t").unwrap().record_filter().is_none());
     }
 }

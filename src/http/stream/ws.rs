@@ -21,7 +21,8 @@ use super::super::v1::check_topic_name;
 use super::body::{Framing, StreamBody};
 use super::commands::FIRST_SUBSCRIPTION;
 use super::open::{NewSession, heartbeat};
-use super::options::{Options, Wanted};
+use super::options::Options;
+use super::wanted::Wanted;
 use super::ws_client::{Client, FRAME_BYTES_MAX, SILENCE_MAX};
 use super::{bin_frames, frames};
 
@@ -156,6 +157,7 @@ async fn connect(
         subscription,
         ends_with_subscription: has_subscription,
         heartbeat,
+        rotate_after: None,
         encoder: frames::of_session(),
         group: None,
     };
@@ -170,6 +172,7 @@ async fn connect(
         topic,
         is_for_one: has_subscription,
         next_subscription: Cell::new(FIRST_SUBSCRIPTION),
+        is_throttle_told: Cell::default(),
         in_flight: Rc::default(),
         answered: Rc::default(),
     };

@@ -58,6 +58,7 @@ pub struct Client {
     /// The path said what this socket is for.
     pub is_for_one: bool,
     pub next_subscription: Cell<u64>,
+    pub is_throttle_told: Cell<bool>,
     pub in_flight: Rc<RefCell<InFlight>>,
     pub answered: Rc<Notify>,
 }
@@ -238,7 +239,12 @@ impl Client {
         Ok(())
     }
 
+    /// That there is too much is told once: a client that never waits for answers need not hear it each time.
     async fn wait_for_room(&self, sequence: Option<u64>) {
+        if !self.in_flight.borrow().has_room(sequence) && !self.is_throttle_told.replace(true) {
+            // Without a socket there is nobody to tell.
+            let _ = self.tell(frames::throttle()).await;
+        }
         while !self.in_flight.borrow().has_room(sequence) {
             self.answered.notified().await;
         }
