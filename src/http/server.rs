@@ -20,7 +20,7 @@ use capek_wire::ids::BrokerId;
 use tokio::sync::mpsc;
 
 use super::doors::Doors;
-use super::guard::{self, Connections};
+use super::guard::{self, ConnectionLimits, Connections};
 use super::metrics::Asked;
 use super::{actors, carried, health, metrics, openapi, origins, problem, rest_v2, rest_v3, stream, unread, v1};
 
@@ -119,7 +119,11 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
     // How long the first line and the headers may take.
     let head_within = config.number(&doors.client.image(), "capek.http.header.timeout.ms");
     let head_within = Duration::from_millis(u64::try_from(head_within).unwrap_or(0).max(1));
-    let connections = Connections::new(config.connections_per_ip_max);
+    let beyond_loopback = config.number(&doors.client.image(), "capek.http.connections.per.ip");
+    let connections = Connections::new(ConnectionLimits {
+        any: config.connections_per_ip_max,
+        beyond_loopback: usize::try_from(beyond_loopback).unwrap_or(usize::MAX),
+    });
     let shared = web::Data::from(doors.clone());
     let factory = move || {
         let doors = shared.clone();

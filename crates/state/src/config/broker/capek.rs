@@ -24,6 +24,8 @@ pub(super) static CAPEK: &[ConfigDef] = &[
         .at_least(1024).honoured(),
     long("capek.http.body.timeout.ms", "30000", "How long the body of a request may take; each 32 KiB that came add a second.")
         .at_least(1).honoured(),
+    int("capek.http.connections.per.ip", "256", "How many connections one address may have open to HTTP. Those of this host are not counted here: they may come from a proxy. max.connections.per.ip holds for them too.")
+        .at_least(1).honoured(),
     long("capek.http.header.timeout.ms", "5000", "How long the first line and the headers of a request may take.")
         .at_least(1).honoured(),
     list("capek.http.listeners", "http://localhost:8080", "Where HTTP, WebSocket, SSE, metrics and health are served; a list opens more ports.")
