@@ -97,7 +97,8 @@ impl Handler<StartStream> for Http {
         self.next_id += 1;
         let entry = self.broker.census.enter(self.path(id), "stream-session");
         let exit = ExitSignal::new(context.address().recipient(), id, 1);
-        let start = *message.start;
+        let mut start = *message.start;
+        start.rotate_after = start.rotate_after.map(|after| jittered(after, id));
         let session =
             StreamSession::start_in_arbiter(&message.arbiter, move |_| StreamSession::new(start, entry, exit));
         self.sessions.insert(id, Session { address: session.clone(), group: message.group });
@@ -156,6 +157,15 @@ fn spread(mut goodbye: Goodbye, id: u64) -> Goodbye {
     const SPREAD_MS: u64 = 1000;
     goodbye.reconnect_after_ms = goodbye.reconnect_after_ms.map(|after_ms| after_ms + id * STEP_MS % SPREAD_MS);
     goodbye
+}
+
+/// A tenth more or less: those that came together shall not come again together.
+fn jittered(after: Duration, id: u64) -> Duration {
+    const STEP: u64 = 8;
+    const PERCENT_MIN: u32 = 90;
+    const PERCENT_SPREAD: u64 = 21;
+    let more = u32::try_from(id * STEP % PERCENT_SPREAD).unwrap_or(0);
+    after * (PERCENT_MIN + more) / 100
 }
 
 impl Handler<Chaos> for Http {

@@ -1,5 +1,6 @@
 //! Where a stream stands in each of its partitions, and which of them has something for it.
 
+use capek_state::stream::{Due, Linger, Pace};
 use capek_wire::ids::{LeaderEpoch, Offset, TopicId};
 
 use crate::partition_source::PartitionSource;
@@ -49,15 +50,31 @@ pub struct Cursor<P> {
     pub leader_epoch: LeaderEpoch,
     /// Since the client was last told that it had everything.
     is_behind: bool,
+    pub pace: Pace,
 }
 
 impl<P> Cursor<P> {
     pub fn new(place: StreamPlace, topic_id: TopicId, source: P, next: Offset) -> Cursor<P> {
-        Cursor { place, topic_id, source, next, end: None, leader_epoch: -1, is_behind: true }
+        Cursor { place, topic_id, source, next, end: None, leader_epoch: -1, is_behind: true, pace: Pace::default() }
     }
 
     fn is_finished(&self) -> bool {
         self.end.is_some_and(|end| self.next >= end)
+    }
+}
+
+impl<P: Readable> Cursor<P> {
+    /// Nothing more comes of what has its end already: it waits for nothing.
+    fn due(&mut self, linger: Linger, high_watermark: Offset, now_ms: u64) -> Due {
+        match self.end.filter(|end| *end <= high_watermark) {
+            Some(end) => Due::UpTo(end),
+            None => self.pace.due(linger, self.next, high_watermark, now_ms),
+        }
+    }
+
+    /// And its client has not been told.
+    fn has_caught_up(&self) -> bool {
+        self.is_behind && !self.is_finished() && self.next >= self.source.high_watermark()
     }
 }
 
@@ -70,19 +87,23 @@ pub enum GapReason {
     Truncation,
     /// The topic was deleted, and made anew.
     TopicRecreated,
+    /// So many of the records in it do not come: newer ones are shown instead. It moves no position.
+    Filtered { count: u64 },
 }
 
 /// What a look at all partitions found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Look {
-    /// This one has records.
-    Readable { index: usize },
+    /// This one has records that may be sent, up to there.
+    Readable { index: usize, up_to: Offset },
     /// The position of this one was not in the log; it is now.
     Gap { place: StreamPlace, requested: Offset, resumed: Offset, reason: GapReason },
     /// This one has caught up.
     CaughtUp { place: StreamPlace, next: Offset },
     /// This one's topic is gone.
     Deleted { place: StreamPlace },
+    /// What there is waits for more until then.
+    Gathering { until_ms: u64 },
     /// All have come to the end that was asked for.
     Finished,
     /// None has anything new.
@@ -138,6 +159,7 @@ impl<P: Readable> Cursors<P> {
             cursor.next = offset;
             cursor.leader_epoch = -1;
             cursor.is_behind = true;
+            cursor.pace.moved();
             true
         })
     }
@@ -151,10 +173,16 @@ impl<P: Readable> Cursors<P> {
         cursor.is_behind |= next < cursor.source.high_watermark();
     }
 
+    /// A frame of this one had so many records.
+    pub fn sent(&mut self, index: usize, records: u64, bytes: u64) {
+        self.cursors[index].pace.sent(records, bytes);
+    }
+
     /// Looks for something to do, beginning with the partition whose turn it is.
-    pub fn look(&mut self) -> Look {
+    pub fn look(&mut self, linger: Linger, now_ms: u64) -> Look {
         let count = self.cursors.len();
         let mut is_finished = count > 0;
+        let mut gathers_until_ms: Option<u64> = None;
         for index in (0..count).map(|step| (self.turn + step) % count) {
             let cursor = &mut self.cursors[index];
             if cursor.source.is_deleted() {
@@ -174,23 +202,29 @@ impl<P: Readable> Cursors<P> {
                 let reason = if requested < log_start { GapReason::Retention } else { GapReason::Truncation };
                 cursor.next = resumed;
                 cursor.is_behind = true;
+                cursor.pace.moved();
                 return Look::Gap { place: cursor.place.clone(), requested, resumed, reason };
             }
             if cursor.next < high_watermark {
-                self.turn = index + 1;
-                return Look::Readable { index };
+                match cursor.due(linger, high_watermark, now_ms) {
+                    Due::UpTo(up_to) => {
+                        self.turn = index + 1;
+                        return Look::Readable { index, up_to };
+                    }
+                    Due::At(due_ms) => gathers_until_ms = gathers_until_ms.into_iter().chain([due_ms]).min(),
+                }
+            } else {
+                cursor.pace.caught_up(requested);
             }
         }
         if is_finished {
             return Look::Finished;
         }
-        match self.cursors.iter_mut().find(|cursor| cursor.is_behind && !cursor.is_finished()) {
-            Some(cursor) => {
-                cursor.is_behind = false;
-                Look::CaughtUp { place: cursor.place.clone(), next: cursor.next }
-            }
-            None => Look::Nothing,
+        if let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.has_caught_up()) {
+            cursor.is_behind = false;
+            return Look::CaughtUp { place: cursor.place.clone(), next: cursor.next };
         }
+        gathers_until_ms.map_or(Look::Nothing, |until_ms| Look::Gathering { until_ms })
     }
 }
 
@@ -199,9 +233,12 @@ mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
 
+    use capek_state::stream::Credit;
     use capek_wire::ids::Uuid;
 
     use super::*;
+
+    const AT_ONCE: Linger = Linger { for_ms: 0, full: Credit::UNLIMITED };
 
     #[derive(Clone)]
     struct Source(Rc<Cell<(Offset, Offset, bool)>>);
@@ -239,10 +276,14 @@ mod tests {
             let end = Some(end);
             cursors.add(Cursor { end, ..cursor(partition, source(0, 5), 0) });
         }
-        assert_eq!(cursors.look(), Look::Readable { index: 0 }, "nothing is wanted of the other");
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Readable { index: 0, up_to: 2 }, "nothing is wanted of the other");
         cursors.advance(0, 2, 0);
-        assert_eq!(cursors.look(), Look::Finished);
-        assert_eq!(Cursors::<Source>::default().look(), Look::Nothing, "one without partitions waits for some");
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Finished);
+        assert_eq!(
+            Cursors::<Source>::default().look(AT_ONCE, 0),
+            Look::Nothing,
+            "one without partitions waits for some"
+        );
     }
 
     #[test]
@@ -252,20 +293,53 @@ mod tests {
         for (partition, source) in sources.iter().enumerate() {
             cursors.add(cursor(partition as i32, source.clone(), 0));
         }
-        assert_eq!(cursors.look(), Look::Readable { index: 0 });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Readable { index: 0, up_to: 2 });
         cursors.advance(0, 1, 0);
-        assert_eq!(cursors.look(), Look::Readable { index: 1 });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Readable { index: 1, up_to: 2 });
         cursors.advance(1, 2, 0);
-        assert_eq!(cursors.look(), Look::Readable { index: 0 });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Readable { index: 0, up_to: 2 });
         assert_eq!(cursors.lag(), 1);
         cursors.advance(0, 2, 0);
-        assert_eq!(cursors.look(), Look::CaughtUp { place: place(0), next: 2 });
-        assert_eq!(cursors.look(), Look::CaughtUp { place: place(1), next: 2 });
-        assert_eq!(cursors.look(), Look::Nothing);
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::CaughtUp { place: place(0), next: 2 });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::CaughtUp { place: place(1), next: 2 });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Nothing);
         sources[1].0.set((0, 3, false));
-        assert_eq!(cursors.look(), Look::Readable { index: 1 });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Readable { index: 1, up_to: 3 });
         cursors.advance(1, 3, 0);
-        assert_eq!(cursors.look(), Look::Nothing, "a live record is no news of having caught up");
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Nothing, "a live record is no news of having caught up");
+    }
+
+    #[test]
+    fn what_comes_to_one_that_has_everything_is_gathered() {
+        let linger = Linger { for_ms: 10, ..AT_ONCE };
+        let sources = [source(0, 0), source(0, 0)];
+        let mut cursors = Cursors::default();
+        for (partition, source) in sources.iter().enumerate() {
+            cursors.add(cursor(partition as i32, source.clone(), 0));
+        }
+        assert_eq!(cursors.look(linger, 0), Look::CaughtUp { place: place(0), next: 0 });
+        sources[0].0.set((0, 1, false));
+        assert_eq!(cursors.look(linger, 1), Look::CaughtUp { place: place(1), next: 0 }, "the other waits for nothing");
+        assert_eq!(cursors.look(linger, 2), Look::Gathering { until_ms: 11 });
+        sources[1].0.set((0, 1, false));
+        assert_eq!(cursors.look(linger, 5), Look::Gathering { until_ms: 11 }, "the one that waits longest");
+        sources[0].0.set((0, 3, false));
+        assert_eq!(cursors.look(linger, 11), Look::Readable { index: 0, up_to: 3 });
+        cursors.advance(0, 3, 0);
+        assert_eq!(cursors.look(linger, 12), Look::Gathering { until_ms: 15 });
+    }
+
+    #[test]
+    fn an_end_that_is_there_is_not_waited_for() {
+        let linger = Linger { for_ms: 10, ..AT_ONCE };
+        let source = source(0, 0);
+        let mut cursors = Cursors::default();
+        cursors.add(Cursor { end: Some(2), ..cursor(0, source.clone(), 0) });
+        assert_eq!(cursors.look(linger, 0), Look::CaughtUp { place: place(0), next: 0 });
+        source.0.set((0, 1, false));
+        assert_eq!(cursors.look(linger, 1), Look::Gathering { until_ms: 11 });
+        source.0.set((0, 7, false));
+        assert_eq!(cursors.look(linger, 2), Look::Readable { index: 0, up_to: 2 });
     }
 
     #[test]
@@ -273,12 +347,12 @@ mod tests {
         let check = |next, expected: Look| {
             let mut cursors = Cursors::default();
             cursors.add(cursor(7, source(10, 20), next));
-            assert_eq!(cursors.look(), expected);
-            assert!(!matches!(cursors.look(), Look::Gap { .. }), "it is told once");
+            assert_eq!(cursors.look(AT_ONCE, 0), expected);
+            assert!(!matches!(cursors.look(AT_ONCE, 0), Look::Gap { .. }), "it is told once");
         };
         check(3, Look::Gap { place: place(7), requested: 3, resumed: 10, reason: GapReason::Retention });
         check(30, Look::Gap { place: place(7), requested: 30, resumed: 20, reason: GapReason::Truncation });
-        check(10, Look::Readable { index: 0 });
+        check(10, Look::Readable { index: 0, up_to: 20 });
         check(20, Look::CaughtUp { place: place(7), next: 20 });
     }
 
@@ -288,8 +362,8 @@ mod tests {
         let source = source(0, 5);
         cursors.add(cursor(0, source.clone(), 5));
         assert!(cursors.seek(&place(0), 2) && !cursors.seek(&place(1), 2));
-        assert_eq!(cursors.look(), Look::Readable { index: 0 });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Readable { index: 0, up_to: 5 });
         source.0.set((0, 5, true));
-        assert_eq!(cursors.look(), Look::Deleted { place: place(0) });
+        assert_eq!(cursors.look(AT_ONCE, 0), Look::Deleted { place: place(0) });
     }
 }

@@ -76,6 +76,8 @@ pub enum StreamEvent {
         reason: RevokeReason,
     },
     Records(StreamRecords),
+    /// To those who asked for them as they are stored.
+    Batches(StreamBatches),
     CaughtUp {
         place: StreamPlace,
         next: Offset,
@@ -122,6 +124,19 @@ pub struct StreamRecords {
     pub positions: Option<Vec<Position>>,
 }
 
+/// Whole batches of one partition, in order, as they are stored.
+#[derive(Debug)]
+pub struct StreamBatches {
+    pub sequence: u64,
+    pub place: StreamPlace,
+    /// The first record that is for this client, and the first that is not.
+    pub first: Offset,
+    pub next: Offset,
+    pub high_watermark: Offset,
+    /// What they cost in credit is their size.
+    pub batches: Bytes,
+}
+
 /// Why a session ends, in the numbers of WebSocket's close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goodbye {
@@ -132,6 +147,13 @@ pub struct Goodbye {
 }
 
 impl Goodbye {
+    /// The broker stops. Nobody else serves what it serves: it is to be waited for.
+    pub const RESTART: Goodbye = Goodbye { code: 1012, reason: "the broker stops", reconnect_after_ms: Some(500) };
+    /// The same in a cluster.
+    pub const DRAIN: Goodbye =
+        Goodbye { code: 4001, reason: "the broker stops: reconnect to another", reconnect_after_ms: Some(0) };
+    /// The client comes back by itself: what lives for ever is a burden on the one broker that it is with.
+    pub const ROTATED: Goodbye = Goodbye { code: 1001, reason: "come again", reconnect_after_ms: None };
     pub const DONE: Goodbye = Goodbye { code: 1000, reason: "everything was sent", reconnect_after_ms: None };
     pub const TOPIC_DELETED: Goodbye = Goodbye { code: 4504, reason: "topic deleted", reconnect_after_ms: None };
     pub const ACK_TIMEOUT: Goodbye =
@@ -140,6 +162,11 @@ impl Goodbye {
         Goodbye { code: 4509, reason: "another member has this instance id", reconnect_after_ms: None };
     pub const REFUSED_BY_GROUP: Goodbye =
         Goodbye { code: 4500, reason: "the group does not take this member", reconnect_after_ms: None };
+
+    /// Of the close frame. That a broker drains is told before; proxies and libraries know it as a restart.
+    pub fn close_code(&self) -> u16 {
+        if self.code == Goodbye::DRAIN.code { Goodbye::RESTART.code } else { self.code }
+    }
 }
 
 /// What goes to the socket.

@@ -53,6 +53,8 @@ pub struct GroupStart {
     pub instance_id: Option<String>,
     pub strategy: Option<String>,
     pub acknowledges: Acknowledges,
+    /// One record may be acknowledged before others. Where nobody opens the batches it is not known which offsets hold one.
+    pub may_acknowledge_one: bool,
     /// How many records may be without an acknowledgement.
     pub unacknowledged_max: u64,
     /// A member that takes nothing for so long has to go.
@@ -197,6 +199,9 @@ impl GroupSide {
         if self.waiting.len() >= WAITING_ACKS_MAX {
             return Err((format!("{WAITING_ACKS_MAX} acknowledgements wait for a commit already"), reply));
         }
+        if !records.is_empty() && !self.start.may_acknowledge_one {
+            return Err(("what came as raw batches is acknowledged with through".to_owned(), reply));
+        }
         if let Some(problem) = through.iter().chain(records).find_map(|(place, offset)| self.not_ours(place, *offset)) {
             return Err((problem, reply));
         }
@@ -337,6 +342,7 @@ mod tests {
             instance_id: None,
             strategy: None,
             acknowledges,
+            may_acknowledge_one: true,
             unacknowledged_max: 3,
             stalls_at_most: Duration::from_secs(1),
             start: StartAt::Earliest,
@@ -386,6 +392,17 @@ mod tests {
             assert!(side.acknowledge(&[(place(0), 12), bad], &[], reply).is_err());
         }
         assert!(side.begin_commit().is_none());
+    }
+
+    #[test]
+    fn batches_that_nobody_opened_are_acknowledged_through() {
+        let mut side = side(Acknowledges::Explicit);
+        side.start.may_acknowledge_one = false;
+        side.delivered(&place(0), 1, 10..13, 13);
+        let (reply, _) = oneshot::channel();
+        assert!(side.acknowledge(&[], &[(place(0), 11)], reply).is_err());
+        acknowledge(&mut side, 12);
+        assert_eq!(side.begin_commit().unwrap().offsets[0].offset, 13);
     }
 
     #[test]

@@ -26,15 +26,17 @@ use capek_wire::ids::Offset;
 use log::debug;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
 
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::clock::now_ms;
 use crate::local::LocalClient;
 use crate::local_requests::Caller;
+use crate::stream_batches::StoredBatches;
 use crate::stream_events::{Encoder, GOODBYE_FRAMES, Goodbye, Outgoing, RevokeReason, StreamEvent, StreamPlace};
 use crate::stream_places::Source;
 use crate::stream_records::OpenedBatches;
-use crate::stream_subscription::{Step, Subscription, SubscriptionStart};
+use crate::stream_subscription::{ReadAhead, Step, Subscription, SubscriptionStart};
 use crate::supervision::ExitSignal;
 
 /// How many subscriptions one client may have.
@@ -48,6 +50,8 @@ pub struct StreamStart {
     /// With its last subscription the session ends too.
     pub ends_with_subscription: bool,
     pub heartbeat: Duration,
+    /// Then the session ends, and its client comes back.
+    pub rotate_after: Option<Duration>,
     /// What it says of itself: heartbeats and the goodbye.
     pub encoder: Encoder,
     pub data: Sender<Outgoing>,
@@ -87,12 +91,16 @@ pub struct StreamSession {
     receipt_asked: Option<u64>,
     receipt_heard: u64,
     heartbeat: Duration,
+    rotate_after: Option<Duration>,
     encoder: Encoder,
     data: Sender<Outgoing>,
     pub(crate) control: Sender<Outgoing>,
     pub(crate) waiter: Arc<Notify>,
     /// Wakes this session when a partition has news.
     watching: Option<SpawnHandle>,
+    /// What is gathered is due then; `began` is the zero of that time.
+    gathering: Option<(u64, SpawnHandle)>,
+    began: Instant,
     /// The wait for room in the channel.
     room: Option<SpawnHandle>,
     is_again_due: bool,
@@ -119,11 +127,14 @@ impl StreamSession {
             receipt_asked: None,
             receipt_heard: 0,
             heartbeat: start.heartbeat,
+            rotate_after: start.rotate_after,
             encoder: start.encoder,
             data: start.data,
             control: start.control,
             waiter: Arc::new(Notify::new()),
             watching: None,
+            gathering: None,
+            began: Instant::now(),
             room: None,
             is_again_due: false,
             entry,
@@ -159,10 +170,15 @@ impl StreamSession {
         let after = self.subscriptions.range(self.turn..).map(|(id, _)| *id);
         let before = self.subscriptions.range(..self.turn).map(|(id, _)| *id);
         let order: Vec<u64> = after.chain(before).collect();
+        let now_ms = self.now_ms();
         for id in order {
             let Some(subscription) = self.subscriptions.get_mut(&id) else { continue };
-            match subscription.step(&mut self.sequence) {
+            match subscription.step(&mut self.sequence, now_ms) {
                 Step::Idle => continue,
+                Step::Later { until_ms } => {
+                    self.pump_at(until_ms, context);
+                    continue;
+                }
                 Step::Read { index, source, offset } => {
                     self.read(id, index, source, offset, context);
                     continue;
@@ -182,6 +198,25 @@ impl StreamSession {
         Stepped::Nothing
     }
 
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Looks again then, or earlier.
+    fn pump_at(&mut self, due_ms: u64, context: &mut Context<Self>) {
+        match self.gathering {
+            Some((before_ms, _)) if before_ms <= due_ms => return,
+            Some((_, later)) => drop(context.cancel_future(later)),
+            None => {}
+        }
+        let after = Duration::from_millis(due_ms.saturating_sub(self.now_ms()));
+        let due = context.run_later(after, |session, context| {
+            session.gathering = None;
+            session.pump(context);
+        });
+        self.gathering = Some((due_ms, due));
+    }
+
     pub(crate) fn send_data(&self, frame: Outgoing) {
         // There is room: this session alone sends there, and has looked.
         let _ = self.data.try_send(frame);
@@ -191,7 +226,15 @@ impl StreamSession {
         let Some(subscription) = self.subscriptions.get(&id) else { return };
         let max_bytes = usize::try_from(subscription.frame.bytes).unwrap_or(usize::MAX);
         let client = self.client.clone();
-        let read = async move { OpenedBatches::read(&client, &source, offset, max_bytes).await };
+        let is_raw = subscription.is_raw;
+        let read = async move {
+            if is_raw {
+                let stored = StoredBatches::read(&client, &source, offset, max_bytes).await?;
+                return Ok(stored.map(ReadAhead::Stored));
+            }
+            let opened = OpenedBatches::read(&client, &source, offset, max_bytes).await?;
+            Ok(opened.map(ReadAhead::Opened))
+        };
         let done = read.into_actor(self).map(move |outcome, session, context| {
             let Some(subscription) = session.subscriptions.get_mut(&id) else { return };
             subscription.reading = None;
@@ -203,6 +246,7 @@ impl StreamSession {
                 }
                 // The log start has moved: the next look sees it. The topic may be gone: that is seen there, too.
                 Err(ErrorCode::OffsetOutOfRange | ErrorCode::UnknownTopicOrPartition) => {
+                    subscription.drop_read();
                     session.read_again_after(id, RETRY_AFTER, context);
                 }
                 Err(code) => session.read_failed(id, index, code, context),
@@ -258,7 +302,7 @@ impl StreamSession {
     /// A client that takes its frames keeps what was read for it: inflating a batch again for each frame is dear. One that
     /// does not for a while must not hold it.
     fn wait_for_room(&mut self, context: &mut Context<Self>) {
-        let is_holding = self.subscriptions.values().any(Subscription::has_opened);
+        let is_holding = self.subscriptions.values().any(Subscription::holds_read);
         let data = self.data.clone();
         let room = async move {
             let reserved = data.reserve_many(GOODBYE_FRAMES + 1);
@@ -267,7 +311,7 @@ impl StreamSession {
         let done = room.into_actor(self).map(|has_room, session, context| {
             session.room = None;
             if !has_room {
-                session.subscriptions.values_mut().for_each(Subscription::drop_opened);
+                session.subscriptions.values_mut().for_each(Subscription::drop_read);
             }
             session.pump(context);
         });
@@ -398,6 +442,9 @@ impl Actor for StreamSession {
         let client_gone = async move { data.closed().await };
         context.spawn(client_gone.into_actor(self).map(|(), _, context| context.stop()));
         context.run_interval(self.heartbeat, |session, context| session.heartbeat_due(context));
+        if let Some(after) = self.rotate_after {
+            context.run_later(after, |session, context| session.end(Goodbye::ROTATED, context));
+        }
         let ids: Vec<u64> = self.subscriptions.keys().copied().collect();
         ids.into_iter().for_each(|id| self.beat(id, context));
         self.pump(context);

@@ -9,11 +9,13 @@ use capek_wire::ids::{Offset, PartitionIndex, TopicId};
 use tokio::sync::Notify;
 
 use crate::local::LocalClient;
+use crate::stream_batches::StoredBatches;
 use crate::stream_cursors::{Cursor, Cursors, Look};
-use crate::stream_events::{Assignment, Encoder, Filter, Position, StreamEvent, StreamPlace, StreamRecords};
+use crate::stream_events::{Assignment, Encoder, Filter, Position, StreamEvent, StreamPlace};
 use crate::stream_group::{GroupSide, GroupStart};
 use crate::stream_places::{self, Source};
-use crate::stream_records::{Allowance, OpenedBatches, size_bytes};
+use crate::stream_records::OpenedBatches;
+use crate::stream_taking::Sweep;
 
 /// How many events may wait that keep their place among the records; a client that asks for more of them is refused.
 const PENDING_EVENTS_MAX: usize = 64;
@@ -36,12 +38,24 @@ pub struct SubscriptionStart {
     pub grows: Vec<(Arc<str>, TopicId)>,
     pub credit: Credit,
     pub frame: FrameLimits,
+    /// How long a record waits for others that go with it.
+    pub linger_ms: u64,
+    /// Of each key only the newest record that came meanwhile.
+    pub conflates: bool,
     pub filter: Option<Filter>,
     /// Each frame of records says where all partitions stand.
     pub tells_positions: bool,
+    /// Batches are sent as they are stored.
+    pub is_raw: bool,
     /// A member of a group has its partitions from there.
     pub group: Option<GroupStart>,
     pub encoder: Encoder,
+}
+
+/// What was read for a subscription.
+pub enum ReadAhead {
+    Opened(OpenedBatches),
+    Stored(StoredBatches),
 }
 
 /// What a subscription wants next.
@@ -53,6 +67,10 @@ pub enum Step {
         source: Source,
         offset: Offset,
     },
+    /// Nothing before this time.
+    Later {
+        until_ms: u64,
+    },
     /// Something was passed over that is not for this client.
     Passed,
     Deleted(StreamPlace),
@@ -63,20 +81,25 @@ pub enum Step {
 
 /// See the head of this file.
 pub struct Subscription {
-    cursors: Cursors<Source>,
+    pub(crate) cursors: Cursors<Source>,
     grows: Vec<(Arc<str>, TopicId)>,
-    credit: Credit,
+    pub(crate) credit: Credit,
     pub frame: FrameLimits,
-    filter: Option<Filter>,
-    tells_positions: bool,
+    pub(crate) linger_ms: u64,
+    pub(crate) conflates: bool,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) tells_positions: bool,
+    pub is_raw: bool,
     pub is_paused: bool,
     pub group: Option<GroupSide>,
     /// What was read and not yet sent, and of which cursor. Dropped when the client cannot take more now: it can be read again.
-    opened: Option<(usize, OpenedBatches)>,
+    pub(crate) opened: Option<(usize, ReadAhead)>,
+    /// What the newest of it are; begun anew when the client cannot take more now.
+    pub(crate) sweep: Option<Sweep>,
     /// The read that is under way, or the pause before the next.
     pub reading: Option<SpawnHandle>,
     /// Events that keep their place among the records.
-    pending: VecDeque<StreamEvent>,
+    pub(crate) pending: VecDeque<StreamEvent>,
     pub encoder: Encoder,
 }
 
@@ -90,11 +113,15 @@ impl Subscription {
             grows: start.grows,
             credit: start.credit,
             frame,
+            linger_ms: start.linger_ms,
+            conflates: start.conflates,
             filter: start.filter,
             tells_positions: start.tells_positions,
+            is_raw: start.is_raw,
             is_paused: false,
             group: start.group.map(GroupSide::new),
             opened: None,
+            sweep: None,
             reading: None,
             pending: VecDeque::from([StreamEvent::Subscribed]),
             encoder: start.encoder,
@@ -106,23 +133,27 @@ impl Subscription {
         subscription
     }
 
-    /// `sequence` counts the frames of the session.
-    pub fn step(&mut self, sequence: &mut u64) -> Step {
+    /// `sequence` counts the frames of the session, `now_ms` its life.
+    pub fn step(&mut self, sequence: &mut u64, now_ms: u64) -> Step {
         if let Some(event) = self.pending.pop_front() {
             return Step::Send(event);
         }
         if !self.may_send() {
-            self.opened = None;
+            self.drop_read();
             return Step::Idle;
         }
         if self.reading.is_some() {
             return Step::Idle;
         }
         if self.opened.is_some() {
-            return self.take_records(sequence).map_or(Step::Passed, Step::Send);
+            return self.take_read(sequence).map_or(Step::Passed, Step::Send);
         }
-        match self.cursors.look() {
-            Look::Readable { index } => {
+        if self.sweep.is_some() {
+            return self.go_on_sweeping(sequence, now_ms);
+        }
+        match self.cursors.look(self.linger(), now_ms) {
+            Look::Readable { index, up_to } => {
+                self.begin_sweep(index, up_to, now_ms);
                 let cursor = self.cursors.get(index);
                 Step::Read { index, source: cursor.source.clone(), offset: cursor.next }
             }
@@ -131,6 +162,7 @@ impl Subscription {
                 Step::Send(StreamEvent::Gap { place, requested, resumed, reason })
             }
             Look::CaughtUp { place, next } => Step::Send(StreamEvent::CaughtUp { place, next }),
+            Look::Gathering { until_ms } => Step::Later { until_ms },
             Look::Deleted { place } => Step::Deleted(place),
             Look::Finished => Step::Finished,
             Look::Nothing => Step::Idle,
@@ -147,71 +179,20 @@ impl Subscription {
         !self.is_paused && !self.may_send()
     }
 
-    /// The next records of what was read.
-    fn take_records(&mut self, sequence: &mut u64) -> Option<StreamEvent> {
-        let (index, opened) = self.opened.as_mut()?;
-        let index = *index;
-        let allowance = Allowance {
-            records: self.credit.records.min(self.frame.records),
-            bytes: self.credit.bytes.min(self.frame.bytes),
-        };
-        let mut taken = opened.take(allowance);
-        let (mut next, leader_epoch, is_empty) = (opened.next(), opened.leader_epoch(), opened.is_empty());
-        let Cursor { place, end, .. } = self.cursors.get(index);
-        let place = place.clone();
-        let is_over = end.is_some_and(|end| next >= end);
-        if let Some(end) = end.filter(|_| is_over) {
-            taken.records.retain(|record| record.offset < end);
-            next = end;
-        }
-        if is_over || is_empty {
-            self.opened = None;
-        }
-        if let Some(filter) = &self.filter {
-            taken.records.retain(|record| filter(&place, record));
-        }
-        self.cursors.advance(index, next, leader_epoch);
-        if let Some(damaged) = taken.damaged {
-            let message = format!("a batch before offset {next} cannot be read: {damaged}");
-            let (place, code) = (Some(place.clone()), damaged.error_code());
-            self.pending.push_back(StreamEvent::Problem { place, code, message });
-        }
-        if taken.records.is_empty() {
-            if let Some(group) = &mut self.group {
-                group.passed(&place, next);
-            }
-            return None;
-        }
-        let size_bytes: u64 = taken.records.iter().map(size_bytes).sum();
-        self.credit.spend(taken.records.len() as u64, size_bytes);
-        *sequence += 1;
-        if let Some(group) = &mut self.group {
-            group.delivered(&place, *sequence, taken.records.iter().map(|record| record.offset), next);
-        }
-        Some(StreamEvent::Records(StreamRecords {
-            sequence: *sequence,
-            high_watermark: self.cursors.get(index).source.high_watermark(),
-            place,
-            records: taken.records,
-            next,
-            size_bytes,
-            positions: self.tells_positions.then(|| self.positions()),
-        }))
-    }
-
     /// What a read has brought; false when that was nothing.
-    pub fn has_read(&mut self, index: usize, opened: Option<OpenedBatches>) -> bool {
-        self.opened = opened.map(|opened| (index, opened));
+    pub fn has_read(&mut self, index: usize, read: Option<ReadAhead>) -> bool {
+        self.opened = read.map(|read| (index, read));
         self.opened.is_some()
     }
 
     /// The client does not take it now; it can be read again.
-    pub fn drop_opened(&mut self) {
+    pub fn drop_read(&mut self) {
         self.opened = None;
+        self.sweep = None;
     }
 
-    pub fn has_opened(&self) -> bool {
-        self.opened.is_some()
+    pub fn holds_read(&self) -> bool {
+        self.opened.is_some() || self.sweep.is_some()
     }
 
     pub fn grant(&mut self, more: Credit) {
@@ -273,7 +254,7 @@ impl Subscription {
 
     /// Whoever calls stops what is being read.
     pub fn retain(&mut self, is_kept: impl Fn(&StreamPlace) -> bool) {
-        self.opened = None;
+        self.drop_read();
         self.cursors.retain(is_kept);
     }
 
@@ -291,7 +272,7 @@ impl Subscription {
                 group.moved(place, *offset);
             }
         }
-        self.opened = None;
+        self.drop_read();
         self.tell(self.assigned(|place| places.iter().any(|(sought, _)| sought == place)));
         Ok(())
     }

@@ -27,6 +27,8 @@ pub struct Doors {
     /// Every listener is on loopback: what a browser calls this host by must be a name of loopback too.
     pub is_loopback_only: bool,
     pub metrics: HttpMetrics,
+    /// `capek.http.sse.rotate.ms`; None is never.
+    pub rotate_sse_after: Option<Duration>,
     sticky: Mutex<Sticky>,
     in_flight: Arc<AtomicUsize>,
     is_stopping: AtomicBool,
@@ -60,6 +62,7 @@ impl Doors {
             records_bytes_max: usize::try_from(number("capek.http.body.bytes.max")).unwrap_or(usize::MAX),
             due_within: Duration::from_millis(number("capek.http.body.timeout.ms")),
         };
+        let rotate_sse_after = Some(number("capek.http.sse.rotate.ms")).filter(|ms| *ms > 0).map(Duration::from_millis);
         let allowed_origins = AllowedOrigins::parse(&config.text(&image, "capek.http.allowed.origins"));
         // Any seed will do: where a stream of records begins does not matter.
         let seed = std::process::id().into();
@@ -71,6 +74,7 @@ impl Doors {
             allowed_origins,
             is_loopback_only,
             metrics: HttpMetrics::default(),
+            rotate_sse_after,
             sticky: Mutex::new(Sticky::new(seed, STICKY_BYTES)),
             in_flight: Arc::default(),
             is_stopping: AtomicBool::new(false),

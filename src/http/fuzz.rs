@@ -20,10 +20,11 @@ const SAMPLES: &[&str] = &[
     "-9223372036854775807d",
     "offset:9223372036854775807",
     r#"{"type":"subscribe","id":1,"topics":["orders"],"group":"g","from":"committed","ack":"explicit","credit":{"records":500},"filter":"value.n > 2 && key =~ '^a'"}"#,
-    r#"{"type":"ack","sub":1,"id":7,"through":[{"topic":"orders","partition":0,"offset":42}],"records":[{"partition":0,"offset":44}]}"#,
+    r#"{"type":"ack","sub":1,"id":7,"through":[{"topic":"orders","partition":0,"offset":"42"}],"records":[{"partition":0,"offset":44}]}"#,
     r#"{"type":"produce","id":9,"seq":4,"acks":"all","records":[{"key":"k","value":{"$b64":"AA=="},"headers":[["h",null]],"timestamp":5}]}"#,
     "\x01\x02\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x0c\x01\0\x01t\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\x05\x02k\x04ab\x02\x02h\x01\0\0\0\x01\0\0\0\0\0\0\0\x05\x01\x01\0",
     "r1.AQFvAQEBAQEBAQEBAQEBAQEBAQAAAAEAAAAAAAAAAAAAACwAAAAD",
+    "topics=t&raw=1&offset_str=1&include=headers,timestamp&isolation=read_committed&linger_ms=5&conflate=true",
     "topics=a,b&group=g&ack=received&instance_id=i&max_unacked=3&resume=a:0:4&include=resume&key=k",
 ];
 

@@ -15,7 +15,9 @@ use super::problem::Problem;
 /// Refuses what no handler shall see.
 pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
     if request.conn_data::<Connection>().is_some_and(|connection| connection.is_over_limit) {
-        return Err(Problem::too_many("too many connections from this address (max.connections.per.ip)"));
+        return Err(Problem::too_many(
+            "too many connections from this address (capek.http.connections.per.ip, max.connections.per.ip)",
+        ));
     }
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if is_safe { Ok(()) } else { check_origin(doors, request.head()) }
@@ -56,7 +58,21 @@ fn is_loopback_name(host: &str) -> bool {
 #[derive(Clone)]
 pub struct Connections {
     by_ip: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    per_ip_max: usize,
+    limits: ConnectionLimits,
+}
+
+/// How many connections one address may have.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    pub any: usize,
+    /// A proxy on this host comes from loopback with the connections of many.
+    pub beyond_loopback: usize,
+}
+
+impl ConnectionLimits {
+    fn is_over(self, ip: IpAddr, count: usize) -> bool {
+        count > self.any || (!ip.is_loopback() && count > self.beyond_loopback)
+    }
 }
 
 /// One connection, counted until it is closed.
@@ -67,15 +83,15 @@ struct Connection {
 }
 
 impl Connections {
-    pub fn new(per_ip_max: usize) -> Connections {
-        Connections { by_ip: Arc::default(), per_ip_max }
+    pub fn new(limits: ConnectionLimits) -> Connections {
+        Connections { by_ip: Arc::default(), limits }
     }
 
     /// actix-web calls this for each accepted socket.
     pub fn opened(&self, io: &dyn Any, extensions: &mut Extensions) {
         let Some(peer) = io.downcast_ref::<TcpStream>().and_then(|socket| socket.peer_addr().ok()) else { return };
         let count = self.change(peer.ip(), |count| *count += 1);
-        let is_over_limit = count > self.per_ip_max;
+        let is_over_limit = self.limits.is_over(peer.ip(), count);
         extensions.insert(Connection { connections: self.clone(), ip: peer.ip(), is_over_limit });
     }
 
@@ -120,8 +136,24 @@ mod tests {
     }
 
     #[test]
+    fn addresses_beyond_this_host_have_a_limit_of_their_own() {
+        let limits = ConnectionLimits { any: 1000, beyond_loopback: 256 };
+        let check = |ip: &str, count, expected| {
+            assert_eq!(limits.is_over(ip.parse().unwrap(), count), expected, "{count} of {ip}");
+        };
+        for ip in ["192.0.2.7", "2001:db8::7"] {
+            check(ip, 256, false);
+            check(ip, 257, true);
+        }
+        for ip in ["127.0.0.1", "127.8.8.8", "::1"] {
+            check(ip, 1000, false);
+            check(ip, 1001, true);
+        }
+    }
+
+    #[test]
     fn connections_are_counted_until_they_close() {
-        let connections = Connections::new(1);
+        let connections = Connections::new(ConnectionLimits { any: 1, beyond_loopback: 1 });
         let ip = IpAddr::from([10, 0, 0, 1]);
         assert_eq!(connections.change(ip, |count| *count += 1), 1);
         assert_eq!(connections.change(ip, |count| *count += 1), 2);

@@ -133,13 +133,15 @@ fn schema_of(name: &str) -> Value {
     match name {
         "partition" | "Capek-Partition" => json!({ "type": "integer", "minimum": 0, "maximum": i32::MAX }),
         "timeout_ms" => json!({ "type": "integer", "minimum": 1000, "maximum": 300_000 }),
-        "timestamp" | "limit" | "depth" | "batch_bytes" | "heartbeat_ms" | "credit_records" | "credit_bytes" => {
+        "timestamp" | "limit" | "depth" | "batch_records" | "batch_bytes" | "linger_ms" | "heartbeat_ms"
+        | "credit_records" | "credit_bytes" => {
             json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })
         }
         "timeout" | "max_bytes" | "offset" => json!({ "type": "integer" }),
-        "internal" | "async" => json!({ "type": "boolean" }),
+        "internal" | "async" | "offset_str" | "raw" | "conflate" => json!({ "type": "boolean" }),
         "acks" => json!({ "enum": ["0", "1", "all", "-1"] }),
         "format" | "key_format" => json!({ "enum": ["auto", "json", "string", "base64", "hex"] }),
+        "isolation" => json!({ "enum": ["read_committed", "read_uncommitted"] }),
         "envelope" => json!({ "enum": ["record", "value"] }),
         "Idempotency-Key" => json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$" }),
         _ => json!({ "type": "string" }),

@@ -32,8 +32,8 @@ impl QueryPairs {
     /// `true` or `false`; alone it is true.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.get(name) {
-            None | Some("false") => Ok(false),
-            Some("" | "true") => Ok(true),
+            None | Some("false" | "0") => Ok(false),
+            Some("" | "true" | "1") => Ok(true),
             Some(other) => Err(Problem::bad_request(format!("{name}={other} is not true or false"))),
         }
     }

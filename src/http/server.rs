@@ -20,7 +20,7 @@ use capek_wire::ids::BrokerId;
 use tokio::sync::mpsc;
 
 use super::doors::Doors;
-use super::guard::{self, Connections};
+use super::guard::{self, ConnectionLimits, Connections};
 use super::metrics::Asked;
 use super::{actors, carried, health, metrics, openapi, origins, problem, rest_v2, rest_v3, stream, unread, v1};
 
@@ -33,7 +33,6 @@ const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// How long streams may take to hand over their goodbye.
 const GOODBYE_GRACE: Duration = Duration::from_secs(1);
-const RESTART: Goodbye = Goodbye { code: 1012, reason: "the broker stops", reconnect_after_ms: Some(500) };
 
 /// The HTTP server of one broker.
 pub struct HttpServer {
@@ -55,11 +54,20 @@ impl HttpServer {
         Ok(HttpServer { doors, handle })
     }
 
+    fn goodbye(&self) -> Goodbye {
+        let is_served_elsewhere = {
+            let image = self.doors.client.image();
+            let here = self.doors.broker().config.node_id;
+            image.brokers().any(|broker| broker.id != here && broker.is_active())
+        };
+        if is_served_elsewhere { Goodbye::DRAIN } else { Goodbye::RESTART }
+    }
+
     /// Streams say goodbye, what was begun is answered, and nothing new is.
     pub async fn stop(self) {
         self.doors.begin_stopping();
         // An error says that the supervisor has gone, and its sessions with it.
-        let _ = self.doors.sessions.send(EndAllStreams { goodbye: RESTART, grace: GOODBYE_GRACE }).await;
+        let _ = self.doors.sessions.send(EndAllStreams { goodbye: self.goodbye(), grace: GOODBYE_GRACE }).await;
         let _ = self.doors.consumers.send(EndInstances { grace: GOODBYE_GRACE }).await;
         self.doors.drained(DRAIN_GRACE).await;
         if let Some(handle) = &self.handle {
@@ -111,7 +119,11 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
     // How long the first line and the headers may take.
     let head_within = config.number(&doors.client.image(), "capek.http.header.timeout.ms");
     let head_within = Duration::from_millis(u64::try_from(head_within).unwrap_or(0).max(1));
-    let connections = Connections::new(config.connections_per_ip_max);
+    let beyond_loopback = config.number(&doors.client.image(), "capek.http.connections.per.ip");
+    let connections = Connections::new(ConnectionLimits {
+        any: config.connections_per_ip_max,
+        beyond_loopback: usize::try_from(beyond_loopback).unwrap_or(usize::MAX),
+    });
     let shared = web::Data::from(doors.clone());
     let factory = move || {
         let doors = shared.clone();

@@ -56,3 +56,25 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// Without it the kernel lets a buffer grow to megabytes for each client that does not read.
+    #[test]
+    fn what_waits_in_the_kernel_for_a_client_is_bounded() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let bytes = SockRef::from(&accepted).send_buffer_size().unwrap();
+        assert_eq!(bytes, SockRef::from(&listener).send_buffer_size().unwrap(), "it is inherited");
+        // Linux counts its own book-keeping twice over, and may allow less.
+        assert!((1..=2 * SEND_BUFFER_BYTES).contains(&bytes), "{bytes}");
+    }
+}

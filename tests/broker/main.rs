@@ -36,6 +36,7 @@ mod rest_quickstarts;
 mod rest_v2;
 mod rest_v3;
 mod stop;
+mod stream_options;
 mod streams;
 mod supervision;
 mod tool_groups;

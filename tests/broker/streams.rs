@@ -49,6 +49,27 @@ fn an_sse_stream_and_one_of_lines_end_with_the_broker() {
     assert!(events.line().contains("1012"));
 }
 
+/// An event source comes back by itself where it was; whoever reads lines does not, and is left alone.
+#[test]
+fn event_streams_are_rotated_and_lines_are_not() {
+    let broker = Broker::start_with(&["capek.http.sse.rotate.ms=2000"]);
+    broker.create_topic("rotated", 1);
+    produce_lines(&broker, "rotated", 2);
+    let url = broker.http("/v1/topics/rotated/sse?from=earliest");
+    let mut lines = Background::start(curl(&["--no-buffer", "-H", "Accept: application/x-ndjson", &url]));
+    lines.line();
+    let first = output_of(curl(&["--fail-with-body", &url]));
+    assert!(first.ends_with(": come again\n\n") && !first.contains("event: end"), "{first}");
+    let id = first.lines().rev().find_map(|line| line.strip_prefix("id: ")).expect("an id");
+    produce_lines(&broker, "rotated", 1);
+    let second = output_of(curl(&["--fail-with-body", "-H", &format!("Last-Event-ID: {id}"), &url]));
+    let offsets: Vec<_> =
+        second.lines().filter(|line| line.starts_with("data: ") && line.contains("\"value\"")).collect();
+    assert!(offsets.len() == 1 && offsets[0].contains("\"offset\":2,"), "it goes on where it was: {second}");
+    assert!(lines.line().contains("\"offset\":1,"));
+    assert!(lines.line().contains("\"offset\":2,"), "the lines go on");
+}
+
 /// A page that a user happens to visit must not read or write here in their name.
 #[test]
 fn pages_of_another_origin_are_refused() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
+use crate::support::chaos::CHAOS;
 use crate::support::frames::LATEST;
 use crate::support::programs::{Background, curl, output_of, python};
 use crate::support::socket::{Socket, places_of};
@@ -79,7 +80,7 @@ fn what_is_no_frame_is_an_error_and_what_is_no_protocol_a_close() {
         (r#"{"#, "no frame"),
         ("@hex 01ff", "binary"),
         (r#"{"type":"subscribe","topics":["t"],"from":"tomorrow"}"#, "tomorrow"),
-        (r#"{"type":"subscribe","topics":["t"],"conflate":true}"#, "not built"),
+        (r#"{"type":"subscribe","topics":["t"],"format":"avro"}"#, "schema registry"),
         (r#"{"type":"ack","sub":1,"through":[{"topic":"t","partition":0,"offset":0}]}"#, "no subscription"),
         (r#"{"type":"produce","records":[{"value":1}]}"#, "no topic"),
         (r#"{"type":"produce","topic":"t","records":[]}"#, "empty"),
@@ -203,7 +204,7 @@ fn a_producers_frames_are_stored_once_over_connections_and_a_crash() {
         socket.send(json!({"type": "produce", "id": sequence, "seq": sequence, "records": records}));
     };
     let answers = |socket: &mut Socket, count: usize| -> BTreeMap<u64, Value> {
-        let answered = (0..count).map(|_| socket.until("produced", &[]));
+        let answered = (0..count).map(|_| socket.until("produced", &["throttle"]));
         answered.map(|frame| (frame["seq"].as_u64().expect("a seq"), frame["results"].clone())).collect()
     };
     let (mut socket, welcome) = Socket::open_as(&broker, "/v1/topics/t/produce/ws", "capek.v1.json");
@@ -243,6 +244,24 @@ fn a_producers_frames_are_stored_once_over_connections_and_a_crash() {
     other.send(json!({"type": "produce", "id": "big", "records": [{"partition": 7, "value": 1}, {"partition": 0, "value": 2}]}));
     let produced = other.until("produced", &[]);
     assert!(produced["results"][0]["error_code"].is_i64() && produced["results"][1]["offset"].is_i64(), "{produced}");
+}
+
+/// More than may be in flight is not read; that is told once.
+#[test]
+fn a_producer_that_is_ahead_of_its_answers_is_told_once() {
+    let broker = Broker::start_with(&CHAOS);
+    broker.create_topic("t", 1);
+    let mut socket = Socket::open(&broker, "/v1/topics/t/produce/ws");
+    let stall = json!({"path": "broker/replica-manager/partition:t-0", "ms": 5000}).to_string();
+    output_of(curl(&["--fail-with-body", "--json", &stall, &broker.http("/v1/chaos/stall")]));
+    for id in 0..200 {
+        socket.send(json!({"type": "produce", "id": id, "records": [{"value": id}]}));
+    }
+    let throttle = socket.until("throttle", &[]);
+    assert_eq!((&throttle["reason"], &throttle["inflight"]), (&json!("inflight"), &json!(64)));
+    let answered: BTreeSet<i64> =
+        (0..200).map(|_| socket.until("produced", &[])["id"].as_i64().expect("an id")).collect();
+    assert_eq!(answered.len(), 200, "and all are stored");
 }
 
 #[test]

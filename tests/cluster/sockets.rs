@@ -37,6 +37,28 @@ fn a_member_outlives_the_coordinator_of_its_group() {
     assert_eq!(read_and_acknowledge(&mut next, 3), all_at(2), "through another door");
 }
 
+/// Whoever reads through a broker that stops is sent to the others, which serve the same.
+#[test]
+fn a_broker_that_stops_sends_its_readers_to_the_others() {
+    let mut cluster = Cluster::start();
+    cluster.create_topic(TOPIC, PARTITIONS as i32);
+    let (door, other) = (1, 2);
+    put_one_in_each(&cluster, door, "first");
+    let path = format!("/v1/topics/{TOPIC}/ws?from=earliest");
+    let mut socket = Socket::open(cluster.broker(door), &path);
+    assert_eq!(socket.records(PARTITIONS as usize, &PASSES).len(), PARTITIONS as usize);
+    assert!(cluster.broker_mut(door).terminate().success());
+    let goodbye = socket.until("goodbye", &PASSES);
+    assert_eq!(goodbye["code"], json!(4001), "{goodbye}");
+    assert!(goodbye["reconnect_after_ms"].as_i64().is_some_and(|after_ms| (0..2000).contains(&after_ms)), "{goodbye}");
+    assert_eq!(socket.closed(), 1012);
+    let token = goodbye["resume"]["1"].as_str().expect("a token");
+    put_one_in_each(&cluster, other, "second");
+    let mut next = Socket::open(cluster.broker(other), &format!("{path}&resume={token}"));
+    let read: BTreeSet<_> = next.records(PARTITIONS as usize, &PASSES).into_iter().collect();
+    assert_eq!(read, all_at(1), "it goes on there");
+}
+
 fn wait_until_committed(cluster: &Cluster, door: i32, group: &str, offset: i64) {
     let url = cluster.broker(door).http(&format!("/v1/groups/{group}/offsets"));
     wait_for("all of it is committed", LEADER_GONE_FOR_MAX, || {

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::super::doors::Doors;
 use super::super::problem::Problem;
 use super::super::v1::read_body;
-use super::commands::{RawPlace, places};
-use super::frames::with_place;
+use super::commands::{RawPlace, answered_as, places};
+use super::frames;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +30,7 @@ pub async fn post(
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, Problem> {
     let acks: Acks = read_body(&request, payload, &doors).await?;
+    let formats = answered_as(&acks.through, &acks.records);
     let through = places(acks.through, None).map_err(Problem::bad_request)?;
     let records = places(acks.records, None).map_err(Problem::bad_request)?;
     if through.is_empty() && records.is_empty() {
@@ -52,7 +53,5 @@ pub async fn post(
             format!("partition {} of {} is read by no stream of this group here", missing.partition, missing.topic);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    let committed: Vec<_> =
-        committed.iter().map(|(place, offset)| with_place(place, [("offset", json!(offset))])).collect();
-    Ok(HttpResponse::Ok().json(json!({ "committed": committed })))
+    Ok(HttpResponse::Ok().json(json!({ "committed": frames::places(&committed, formats) })))
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   records   u8 version (1) │ u8 kind (1) │ u32 sub │ u16 topic │ i32 partition │ i64 base offset │ i64 next │ i64 high watermark │ u64 frame
 //!             │ u32 count │ count × { varint offset - base offset │ i64 timestamp │ record }
+//!   batches   the same up to the frame, kind 3, first offset wanted │ record batches as they are stored
 //!   produce   u8 version (1) │ u8 kind (2) │ u64 id │ i64 seq, or -1 │ i8 acks: 0, 1, -1 for all │ u16 length, topic
 //!             │ u32 count │ count × { i32 partition, or -1 │ i64 timestamp, or -1 for now │ record }
 //!   record    varint length, or -1 │ key │ varint length, or -1 │ value │ varint count of headers
@@ -16,31 +17,40 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use capek_actors::produce::Acks;
-use capek_actors::stream_events::{Assignment, Encoder, Outgoing, StreamEvent, StreamPlace, StreamRecords};
+use capek_actors::stream_events::{Assignment, Encoder, Outgoing, StreamBatches, StreamEvent, StreamRecords};
 use capek_wire::batch::{Record, RecordHeader};
+use capek_wire::ids::{Offset, PartitionIndex};
 use serde_json::{Value, json};
 
 use super::super::produce::NewRecord;
 use super::frames;
 use super::produce_frames::ProduceFrame;
+use super::values::Formats;
 
 const VERSION: u8 = 1;
 const RECORDS: u8 = 1;
 const PRODUCE: u8 = 2;
+const BATCHES: u8 = 3;
+/// As Kafka has it.
+const NO_TIMESTAMP: i64 = -1;
 
 /// Makes frames of what happens to a subscription: bytes of its records, text of the rest.
-pub fn of_subscription(subscription: u64, greeting: Value) -> Encoder {
+pub fn of_subscription(subscription: u64, formats: Formats, greeting: Value) -> Encoder {
     let mut topics = Topics::default();
     Box::new(move |event| match event {
         StreamEvent::Subscribed => Some(frames::text(&greeting)),
         StreamEvent::Records(records) => {
             let topic = topics.number(&records.place.topic);
-            Some(Outgoing::Binary(records_frame(subscription, topic, records)))
+            Some(Outgoing::Binary(records_frame(subscription, topic, records, formats)))
+        }
+        StreamEvent::Batches(batches) => {
+            let topic = topics.number(&batches.place.topic);
+            Some(Outgoing::Binary(batches_frame(subscription, topic, batches)))
         }
         StreamEvent::Assigned { generation, partitions } => {
             let mut frame = json!({ "type": "assigned", "sub": subscription });
             let with_number = |assignment: &Assignment| {
-                let mut place = frames::assignment(assignment);
+                let mut place = frames::assignment(assignment, formats);
                 place["topic_id"] = json!(topics.number(&assignment.place.topic));
                 place
             };
@@ -50,7 +60,7 @@ pub fn of_subscription(subscription: u64, greeting: Value) -> Encoder {
             }
             Some(frames::text(&frame))
         }
-        other => frames::event_frame(subscription, other).as_ref().map(frames::text),
+        other => frames::event_frame(subscription, other, formats).as_ref().map(frames::text),
     })
 }
 
@@ -70,35 +80,61 @@ impl Topics {
     }
 }
 
-fn records_frame(subscription: u64, topic: u16, records: &StreamRecords) -> Bytes {
+fn records_frame(subscription: u64, topic: u16, records: &StreamRecords, formats: Formats) -> Bytes {
     const RECORD_OVERHEAD_BYTES: usize = 24;
-    let StreamRecords { sequence, place: StreamPlace { partition, .. }, next, high_watermark, .. } = records;
+    let StreamRecords { sequence, place, next, high_watermark, .. } = records;
     let base_offset = records.records.first().map_or(*next, |record| record.offset);
     let mut out = Vec::with_capacity(64 + records.size_bytes as usize + records.records.len() * RECORD_OVERHEAD_BYTES);
-    out.put_u8(VERSION);
-    out.put_u8(RECORDS);
-    // Subscriptions are counted from 1, and few.
-    out.put_u32(u32::try_from(subscription).unwrap_or(u32::MAX));
-    out.put_u16(topic);
-    out.put_i32(*partition);
-    out.put_i64(base_offset);
-    out.put_i64(*next);
-    out.put_i64(*high_watermark);
-    out.put_u64(*sequence);
+    let head = Head { subscription, topic, partition: place.partition, base_offset, next: *next };
+    head.put(&mut out, RECORDS, *high_watermark, *sequence);
     out.put_u32(u32::try_from(records.records.len()).unwrap_or(u32::MAX));
     for record in &records.records {
         put_varint(&mut out, record.offset - base_offset);
-        out.put_i64(record.timestamp);
-        put_record(&mut out, record);
+        out.put_i64(if formats.has_timestamp { record.timestamp } else { NO_TIMESTAMP });
+        put_record(&mut out, record, formats.has_headers);
     }
     out.into()
 }
 
-fn put_record(out: &mut Vec<u8>, record: &Record) {
+fn batches_frame(subscription: u64, topic: u16, batches: &StreamBatches) -> Bytes {
+    let StreamBatches { sequence, place, first, next, high_watermark, batches } = batches;
+    let head = Head { subscription, topic, partition: place.partition, base_offset: *first, next: *next };
+    let mut out = Vec::with_capacity(64 + batches.len());
+    head.put(&mut out, BATCHES, *high_watermark, *sequence);
+    out.extend_from_slice(batches);
+    out.into()
+}
+
+/// What frames of records begin with.
+struct Head {
+    subscription: u64,
+    topic: u16,
+    partition: PartitionIndex,
+    base_offset: Offset,
+    next: Offset,
+}
+
+impl Head {
+    fn put(&self, out: &mut Vec<u8>, kind: u8, high_watermark: Offset, sequence: u64) {
+        out.put_u8(VERSION);
+        out.put_u8(kind);
+        // Subscriptions are counted from 1, and few.
+        out.put_u32(u32::try_from(self.subscription).unwrap_or(u32::MAX));
+        out.put_u16(self.topic);
+        out.put_i32(self.partition);
+        out.put_i64(self.base_offset);
+        out.put_i64(self.next);
+        out.put_i64(high_watermark);
+        out.put_u64(sequence);
+    }
+}
+
+fn put_record(out: &mut Vec<u8>, record: &Record, has_headers: bool) {
     put_field(out, record.key.as_deref());
     put_field(out, record.value.as_deref());
-    put_varint(out, record.headers.len() as i64);
-    for RecordHeader { key, value } in &record.headers {
+    let headers = if has_headers { &record.headers[..] } else { &[] };
+    put_varint(out, headers.len() as i64);
+    for RecordHeader { key, value } in headers {
         put_field(out, Some(key));
         put_field(out, value.as_deref());
     }
@@ -158,7 +194,7 @@ impl Reader {
         if self.0.has_remaining() {
             return Err("there is more behind its records".to_owned());
         }
-        Ok(ProduceFrame { id: Some(json!(id)), sequence, acks, topic, records })
+        Ok(ProduceFrame { id: Some(json!(id)), sequence, acks, topic, records, formats: Formats::default() })
     }
 
     fn record(&mut self) -> Result<NewRecord, String> {
@@ -226,6 +262,8 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
+    use capek_actors::stream_events::StreamPlace;
+
     use super::*;
 
     fn record(offset: i64) -> Record {
@@ -246,7 +284,9 @@ mod tests {
             size_bytes: 402,
             positions: None,
         };
-        let Some(Outgoing::Binary(frame)) = of_subscription(2, json!({}))(&StreamEvent::Records(records)) else {
+        let Some(Outgoing::Binary(frame)) =
+            of_subscription(2, Formats::default(), json!({}))(&StreamEvent::Records(records))
+        else {
             panic!("records are bytes here");
         };
         let mut reader = Reader(frame);
@@ -264,6 +304,45 @@ mod tests {
         assert!(!reader.0.has_remaining());
     }
 
+    #[test]
+    fn stored_batches_follow_the_head_as_they_are() {
+        let batches = StreamBatches {
+            sequence: 9,
+            place: StreamPlace::new("orders", 3),
+            first: 70,
+            next: 203,
+            high_watermark: 500,
+            batches: Bytes::from("batch"),
+        };
+        let event = StreamEvent::Batches(batches);
+        let Some(Outgoing::Binary(frame)) = of_subscription(2, Formats::default(), json!({}))(&event) else {
+            panic!("batches are bytes");
+        };
+        let mut reader = Reader(frame);
+        assert_eq!((reader.u8(), reader.u8(), reader.i32()), (Some(1), Some(3), Some(2)));
+        assert_eq!((reader.u8(), reader.u8(), reader.i32()), (Some(0), Some(0), Some(3)), "topic 0, partition 3");
+        assert_eq!((reader.i64(), reader.i64(), reader.i64(), reader.i64()), (Some(70), Some(203), Some(500), Some(9)));
+        assert_eq!(reader.0, "batch");
+    }
+
+    #[test]
+    fn what_is_not_included_is_left_out() {
+        let records = StreamRecords {
+            sequence: 9,
+            place: StreamPlace::new("orders", 3),
+            records: vec![record(70)],
+            next: 71,
+            high_watermark: 71,
+            size_bytes: 201,
+            positions: None,
+        };
+        let formats = Formats { has_timestamp: false, has_headers: false, ..Formats::default() };
+        let mut reader = Reader(records_frame(2, 0, &records, formats).slice(48..));
+        assert_eq!((reader.varint(), reader.i64()), (Some(0), Some(NO_TIMESTAMP)));
+        assert_eq!((reader.field(), reader.field().flatten().map(|value| value.len())), (Some(None), Some(200)));
+        assert_eq!((reader.varint(), reader.0.has_remaining()), (Some(0), false));
+    }
+
     fn produce_frame() -> Vec<u8> {
         let mut out = vec![VERSION, PRODUCE];
         out.put_u64(7);
@@ -274,7 +353,7 @@ mod tests {
         out.put_u32(1);
         out.put_i32(-1);
         out.put_i64(-1);
-        put_record(&mut out, &record(0));
+        put_record(&mut out, &record(0), true);
         out
     }
 
@@ -305,7 +384,7 @@ mod tests {
     #[test]
     fn assignments_have_the_numbers_of_topics() {
         let assignment = |topic| Assignment { place: StreamPlace::new(topic, 0), next: 0, end: 0, leader_epoch: 0 };
-        let mut encoder = of_subscription(1, json!({}));
+        let mut encoder = of_subscription(1, Formats::default(), json!({}));
         let assigned = StreamEvent::Assigned {
             generation: None,
             partitions: vec![assignment("a"), assignment("b"), assignment("a")],

@@ -127,7 +127,7 @@ fn header(opcode: u8, length: usize) -> Bytes {
 
 fn close_frame(goodbye: &Goodbye) -> Bytes {
     let mut frame = BytesMut::from(&header(CLOSE, 2 + goodbye.reason.len())[..]);
-    frame.put_u16(goodbye.code);
+    frame.put_u16(goodbye.close_code());
     frame.put_slice(goodbye.reason.as_bytes());
     frame.freeze()
 }
@@ -178,5 +178,7 @@ mod tests {
         assert_eq!(&header(TEXT, 65_536)[..], [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         let goodbye = Goodbye { code: 1012, reason: "bye", reconnect_after_ms: None };
         assert_eq!(&close_frame(&goodbye)[..], [0x88, 5, 0x03, 0xf4, b'b', b'y', b'e']);
+        assert_eq!(close_frame(&Goodbye::DRAIN)[2..4], 1012u16.to_be_bytes());
+        assert_eq!(close_frame(&Goodbye::TOPIC_DELETED)[2..4], 4504u16.to_be_bytes());
     }
 }

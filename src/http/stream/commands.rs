@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::options::Options;
 use super::produce_frames::{self, ProduceFrame};
+use super::values::Formats;
 
 /// The only subscription of a socket that was opened for a topic or a group.
 pub const FIRST_SUBSCRIPTION: u64 = 1;
@@ -29,9 +30,12 @@ pub struct ClientFrame {
 pub enum Wish {
     Session(StreamCommand),
     Subscribe(Box<Options>),
-    Acknowledge(Acknowledge),
+    /// And how its answer is written.
+    Acknowledge(Acknowledge, Formats),
     Produce(ProduceFrame),
-    Ping { t: Value },
+    Ping {
+        t: Value,
+    },
 }
 
 /// Why a frame was not understood; the connection stays.
@@ -74,7 +78,42 @@ struct RawAck {
 pub struct RawPlace {
     topic: Option<String>,
     partition: PartitionIndex,
+    offset: RawOffset,
+}
+
+/// A number, or for those who read offsets as strings a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawNumber")]
+struct RawOffset {
     offset: Offset,
+    is_text: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawNumber {
+    Number(Offset),
+    Text(String),
+}
+
+impl TryFrom<RawNumber> for RawOffset {
+    type Error = String;
+
+    fn try_from(raw: RawNumber) -> Result<RawOffset, String> {
+        match raw {
+            RawNumber::Number(offset) => Ok(RawOffset { offset, is_text: false }),
+            RawNumber::Text(text) => {
+                let offset = text.parse().map_err(|_| format!("offset {} is no number", Value::from(text)))?;
+                Ok(RawOffset { offset, is_text: true })
+            }
+        }
+    }
+}
+
+/// Offsets come back as they were brought.
+pub fn answered_as(through: &[RawPlace], records: &[RawPlace]) -> Formats {
+    let has_text_offsets = through.iter().chain(records).any(|place| place.offset.is_text);
+    Formats { has_text_offsets, ..Formats::default() }
 }
 
 /// Understands a frame. `topic` is meant where a frame names none. Unknown fields are passed over.
@@ -90,7 +129,7 @@ fn wish(kind: &str, text: &[u8], topic: Option<&str>, id: Option<Value>) -> Resu
     match kind {
         "subscribe" => Ok(Wish::Subscribe(Box::new(fields(kind, text)?))),
         "produce" => produce_frames::parse(text, id).map(Wish::Produce),
-        "ack" => acknowledge(fields(kind, text)?, topic).map(Wish::Acknowledge),
+        "ack" => acknowledge(fields(kind, text)?, topic),
         "ping" | "credit" | "pause" | "resume" | "seek" | "unsubscribe" => {
             let raw: RawCommand = fields(kind, text)?;
             if kind == "ping" {
@@ -117,15 +156,17 @@ fn fields<'a, T: Deserialize<'a>>(kind: &str, text: &'a [u8]) -> Result<T, Strin
     serde_json::from_slice(text).map_err(|error| format!("{kind}: {error}"))
 }
 
-fn acknowledge(raw: RawAck, topic: Option<&str>) -> Result<Acknowledge, String> {
+fn acknowledge(raw: RawAck, topic: Option<&str>) -> Result<Wish, String> {
     if raw.through.is_empty() && raw.records.is_empty() {
         return Err("ack needs through=[{topic, partition, offset}], or records of the same kind".to_owned());
     }
-    Ok(Acknowledge {
+    let formats = answered_as(&raw.through, &raw.records);
+    let acknowledge = Acknowledge {
         subscription: Some(raw.sub.unwrap_or(FIRST_SUBSCRIPTION)),
         through: places(raw.through, topic)?,
         records: places(raw.records, topic)?,
-    })
+    };
+    Ok(Wish::Acknowledge(acknowledge, formats))
 }
 
 pub fn places(raw: Vec<RawPlace>, topic: Option<&str>) -> Result<Vec<(StreamPlace, Offset)>, String> {
@@ -134,7 +175,7 @@ pub fn places(raw: Vec<RawPlace>, topic: Option<&str>) -> Result<Vec<(StreamPlac
     }
     let place = |raw: RawPlace| {
         let topic = raw.topic.as_deref().or(topic).ok_or("a place has no topic")?;
-        Ok((StreamPlace::new(topic, raw.partition), raw.offset))
+        Ok((StreamPlace::new(topic, raw.partition), raw.offset.offset))
     };
     raw.into_iter().map(place).collect()
 }
@@ -165,9 +206,14 @@ mod tests {
         assert_eq!(parse(br#"{"type":"resume","id":"x"}"#, None).unwrap().id, Some(json!("x")));
         let ack =
             r#"{"type":"ack","sub":2,"through":[{"partition":0,"offset":4}],"records":[{"partition":0,"offset":6}]}"#;
-        let Wish::Acknowledge(ack) = understood(ack) else { panic!("an ack") };
+        let Wish::Acknowledge(ack, formats) = understood(ack) else { panic!("an ack") };
         assert_eq!(ack.through, [(StreamPlace::new("orders", 0), 4)]);
         assert_eq!((ack.subscription, ack.records), (Some(2), vec![(StreamPlace::new("orders", 0), 6)]));
+        assert!(!formats.has_text_offsets);
+        let text = r#"{"type":"ack","through":[{"partition":0,"offset":"9007199254740993"}]}"#;
+        let Wish::Acknowledge(ack, formats) = understood(text) else { panic!("an ack") };
+        assert_eq!(ack.through, [(StreamPlace::new("orders", 0), (1 << 53) + 1)]);
+        assert!(formats.has_text_offsets, "it is answered as it was asked");
         let Wish::Subscribe(options) = understood(r#"{"type":"subscribe","topics":["a"],"group":"g"}"#) else {
             panic!("a subscribe");
         };
@@ -191,6 +237,7 @@ mod tests {
         check(r#"{"type":"seek","id":1,"to":[{"partition":0,"offset":1}]}"#, Some(json!(1)), "no topic");
         check(r#"{"type":"seek"}"#, None, "needs to");
         check(r#"{"type":"ack"}"#, None, "needs through");
+        check(r#"{"type":"ack","through":[{"partition":0,"offset":"x"}]}"#, None, "is no number");
         check(r#"{"type":"credit","records":-1}"#, None, "credit:");
         check(r#"{"type":"auth","id":2}"#, Some(json!(2)), "no authentication");
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use capek_actors::stream_events::{Encoder, Outgoing, StreamEvent, StreamPlace, StreamRecords};
+use capek_actors::stream_cursors::GapReason;
+use capek_actors::stream_events::{Encoder, Goodbye, Outgoing, StreamEvent, StreamPlace, StreamRecords};
 use capek_wire::batch::Record;
 use capek_wire::ids::Offset;
 use serde_json::{Value, json};
@@ -34,11 +35,13 @@ impl EventWriter {
     fn event(&mut self, event: &StreamEvent) -> Option<Bytes> {
         let mut out = Vec::new();
         match event {
-            StreamEvent::Subscribed => return None,
+            // Batches are for WebSockets, which the door sees to.
+            StreamEvent::Subscribed | StreamEvent::Batches(_) => return None,
             StreamEvent::Records(records) => self.put_messages(&mut out, records),
             StreamEvent::Assigned { partitions, .. } => {
                 self.next.extend(partitions.iter().map(|assigned| (assigned.place.clone(), assigned.next)));
-                let partitions: Vec<_> = partitions.iter().map(frames::assignment).collect();
+                let partitions: Vec<_> =
+                    partitions.iter().map(|assigned| frames::assignment(assigned, self.formats)).collect();
                 put_event(&mut out, "assigned", &json!({ "partitions": partitions }));
             }
             StreamEvent::Revoked { partitions, reason, .. } => {
@@ -51,18 +54,26 @@ impl EventWriter {
                 // Also when a filter has let nothing through.
                 self.next.insert(place.clone(), *next);
                 self.put_id(&mut out);
-                put_event(&mut out, "caught_up", &with_place(place, [("next", json!(next))]));
+                put_event(&mut out, "caught_up", &with_place(place, [("next", self.formats.offset(*next))]));
+            }
+            // What comes next lies within it: whoever comes back before that is sent it then.
+            StreamEvent::Gap { reason: GapReason::Filtered { .. }, .. } => {
+                put_event(&mut out, "gap", &gap(event, self.formats));
             }
             StreamEvent::Gap { place, resumed, .. } => {
                 self.next.insert(place.clone(), *resumed);
                 self.put_id(&mut out);
-                put_event(&mut out, "gap", &gap(event));
+                put_event(&mut out, "gap", &gap(event, self.formats));
             }
             StreamEvent::Heartbeat { now_ms, .. } => {
                 out.extend_from_slice(format!(": hb {}\n\n", now_ms / 1000).as_bytes());
             }
             StreamEvent::Problem { place, message, .. } => {
                 put_event(&mut out, "error", &problem(place.as_ref(), message));
+            }
+            // An event source comes back by itself where it was.
+            StreamEvent::Goodbye { goodbye, .. } if *goodbye == Goodbye::ROTATED => {
+                out.extend_from_slice(b": come again\n\n");
             }
             // The goodbye comes right after it.
             StreamEvent::End => return None,
@@ -82,7 +93,7 @@ impl EventWriter {
                 }
             }
             StreamEvent::Gap { .. } => {
-                out.extend_from_slice(format!("{}\n", json!({ "gap": gap(event) })).as_bytes());
+                out.extend_from_slice(format!("{}\n", json!({ "gap": gap(event, self.formats) })).as_bytes());
             }
             StreamEvent::Problem { place, message, .. } => {
                 let line = json!({ "error": problem(place.as_ref(), message) });
@@ -131,10 +142,9 @@ fn put_event(out: &mut Vec<u8>, name: &str, body: &Value) {
     out.extend_from_slice(format!("event: {name}\ndata: {body}\n\n").as_bytes());
 }
 
-fn gap(event: &StreamEvent) -> Value {
+fn gap(event: &StreamEvent, formats: Formats) -> Value {
     let StreamEvent::Gap { place, requested, resumed, reason } = event else { return Value::Null };
-    let reason = json!(frames::gap_name(*reason));
-    with_place(place, [("requested", json!(requested)), ("resumed", json!(resumed)), ("reason", reason)])
+    with_place(place, frames::gap_fields(*requested, *resumed, *reason, formats))
 }
 
 fn problem(place: Option<&StreamPlace>, message: &str) -> Value {
@@ -146,10 +156,8 @@ fn problem(place: Option<&StreamPlace>, message: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use capek_actors::stream_cursors::GapReason;
     use capek_actors::stream_events::RevokeReason;
 
-    use super::super::values::Format;
     use super::*;
 
     fn place(partition: i32) -> StreamPlace {
@@ -158,7 +166,7 @@ mod tests {
 
     fn writer(is_value_only: bool) -> EventWriter {
         EventWriter {
-            formats: Formats { key: Format::String, value: Format::Auto },
+            formats: Formats::default(),
             next: BTreeMap::from([(place(0), 43), (place(1), 9)]),
             is_value_only,
         }
@@ -208,6 +216,22 @@ data: {"topic":"orders","partition":0,"offset":44,"ts":5,"key":"k","value":"x\ny
         assert!(gap.contains(r#""partition":1,"offset":30"#) && gap.contains(r#""reason":"retention""#), "{gap}");
         let caught_up = text(writer(false).event(&StreamEvent::CaughtUp { place: place(0), next: 60 }));
         assert!(caught_up.starts_with(r#"id: [{"topic":"orders","partition":0,"offset":60}"#), "{caught_up}");
+    }
+
+    #[test]
+    fn what_newer_records_stand_for_does_not_move_the_id() {
+        let mut writer = writer(false);
+        let reason = GapReason::Filtered { count: 3 };
+        let gap = text(writer.event(&StreamEvent::Gap { place: place(0), requested: 43, resumed: 47, reason }));
+        assert!(gap.starts_with("event: gap\n") && gap.contains(r#""reason":"filtered","count":3"#), "{gap}");
+        assert!(text(writer.event(&records())).contains(r#""partition":0,"offset":47"#));
+    }
+
+    #[test]
+    fn whoever_shall_come_again_is_not_told_of_an_end() {
+        let goodbye = |goodbye| StreamEvent::Goodbye { goodbye, positions: Vec::new() };
+        assert_eq!(text(writer(false).event(&goodbye(Goodbye::ROTATED))), ": come again\n\n");
+        assert!(text(writer(false).event(&goodbye(Goodbye::DRAIN))).starts_with("event: end\ndata: {\"code\":4001,"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use capek_actors::stream_cursors::GapReason;
 use capek_actors::stream_events::{
     Assignment, Encoder, Outgoing, Position, RevokeReason, StreamEvent, StreamPlace, StreamRecords,
 };
+use capek_state::stream::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 use capek_wire::ids::Offset;
 use serde_json::{Map, Value, json};
 
@@ -35,13 +36,18 @@ pub fn pong(id: Option<&Value>, t: &Value) -> Outgoing {
     text(&frame)
 }
 
-pub fn acked(id: Option<&Value>, subscription: u64, committed: &[(StreamPlace, Offset)]) -> Outgoing {
-    let committed = committed.iter().map(|(place, offset)| with_place(place, [("offset", json!(offset))]));
-    let mut frame = json!({ "type": "acked", "sub": subscription, "committed": committed.collect::<Vec<_>>() });
+pub fn acked(id: Option<&Value>, subscription: u64, committed: &[(StreamPlace, Offset)], formats: Formats) -> Outgoing {
+    let mut frame = json!({ "type": "acked", "sub": subscription, "committed": places(committed, formats) });
     if let Some(id) = id {
         frame["id"] = id.clone();
     }
     text(&frame)
+}
+
+/// More is in flight than may be: nothing is read of the client until something is answered.
+pub fn throttle() -> Outgoing {
+    let (count, bytes) = (IN_FLIGHT_MAX, IN_FLIGHT_BYTES_MAX);
+    text(&json!({ "type": "throttle", "reason": "inflight", "inflight": count, "inflight_bytes": bytes }))
 }
 
 pub fn text(frame: &Value) -> Outgoing {
@@ -86,16 +92,16 @@ pub fn of_subscription(subscription: u64, formats: Formats, greeting: Value) -> 
     Box::new(move |event| match event {
         StreamEvent::Subscribed => Some(text(&greeting)),
         StreamEvent::Records(records) => Some(records_frame(subscription, records, formats)),
-        other => event_frame(subscription, other).as_ref().map(text),
+        other => event_frame(subscription, other, formats).as_ref().map(text),
     })
 }
 
 /// Everything but records.
-pub fn event_frame(subscription: u64, event: &StreamEvent) -> Option<Value> {
+pub fn event_frame(subscription: u64, event: &StreamEvent, formats: Formats) -> Option<Value> {
     let sub = ("sub", json!(subscription));
     Some(match event {
         StreamEvent::Assigned { generation, partitions } => {
-            let partitions: Vec<_> = partitions.iter().map(assignment).collect();
+            let partitions: Vec<_> = partitions.iter().map(|assigned| assignment(assigned, formats)).collect();
             let mut frame = json!({ "type": "assigned", "sub": subscription, "partitions": partitions });
             if let Some(generation) = generation {
                 frame["generation"] = json!(generation);
@@ -112,10 +118,12 @@ pub fn event_frame(subscription: u64, event: &StreamEvent) -> Option<Value> {
                 "reason": revoke_name(*reason),
             })
         }
-        StreamEvent::CaughtUp { place, next } => typed("caught_up", with_place(place, [sub, ("next", json!(next))])),
+        StreamEvent::CaughtUp { place, next } => {
+            typed("caught_up", with_place(place, [sub, ("next", formats.offset(*next))]))
+        }
         StreamEvent::Gap { place, requested, resumed, reason } => {
-            let fields = [sub, ("requested", json!(requested)), ("resumed", json!(resumed))];
-            typed("gap", with_place(place, fields.into_iter().chain([("reason", json!(gap_name(*reason)))])))
+            let fields = gap_fields(*requested, *resumed, *reason, formats);
+            typed("gap", with_place(place, [sub].into_iter().chain(fields)))
         }
         StreamEvent::End => json!({ "type": "end", "sub": subscription }),
         StreamEvent::Problem { place, code, message } => {
@@ -129,6 +137,7 @@ pub fn event_frame(subscription: u64, event: &StreamEvent) -> Option<Value> {
         }
         StreamEvent::Subscribed
         | StreamEvent::Records(_)
+        | StreamEvent::Batches(_)
         | StreamEvent::Heartbeat { .. }
         | StreamEvent::Goodbye { .. } => return None,
     })
@@ -146,22 +155,44 @@ fn object<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
+/// Each with its offset.
+pub fn places(places: &[(StreamPlace, Offset)], formats: Formats) -> Value {
+    places.iter().map(|(place, offset)| with_place(place, [("offset", formats.offset(*offset))])).collect()
+}
+
 /// `{"topic":…,"partition":…}` and more.
 pub fn with_place<'a>(place: &StreamPlace, more: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     let place = [("topic", json!(*place.topic)), ("partition", json!(place.partition))];
     object(place.into_iter().chain(more))
 }
 
-pub fn assignment(assignment: &Assignment) -> Value {
+pub fn assignment(assignment: &Assignment, formats: Formats) -> Value {
     let Assignment { place, next, end, leader_epoch } = assignment;
-    with_place(place, [("next", json!(next)), ("end", json!(end)), ("epoch", json!(leader_epoch))])
+    let offsets = [("next", formats.offset(*next)), ("end", formats.offset(*end))];
+    with_place(place, offsets.into_iter().chain([("epoch", json!(leader_epoch))]))
 }
 
-pub fn gap_name(reason: GapReason) -> &'static str {
+/// What is told of a gap besides its place.
+pub fn gap_fields(
+    requested: Offset,
+    resumed: Offset,
+    reason: GapReason,
+    formats: Formats,
+) -> impl Iterator<Item = (&'static str, Value)> {
+    let count = match reason {
+        GapReason::Filtered { count } => Some(("count", json!(count))),
+        _ => None,
+    };
+    let bounds = [("requested", formats.offset(requested)), ("resumed", formats.offset(resumed))];
+    bounds.into_iter().chain([("reason", json!(gap_name(reason)))]).chain(count)
+}
+
+fn gap_name(reason: GapReason) -> &'static str {
     match reason {
         GapReason::Retention => "retention",
         GapReason::Truncation => "truncation",
         GapReason::TopicRecreated => "topic_recreated",
+        GapReason::Filtered { .. } => "filtered",
     }
 }
 
@@ -188,7 +219,11 @@ fn records_frame(subscription: u64, records: &StreamRecords, formats: Formats) -
         put_record(&mut out, record, formats);
         out.push(b'}');
     }
-    out.extend_from_slice(format!("],\"next\":{next},\"hw\":{high_watermark},\"bytes\":{size_bytes}").as_bytes());
+    out.extend_from_slice(b"],\"next\":");
+    formats.put_offset(&mut out, *next);
+    out.extend_from_slice(b",\"hw\":");
+    formats.put_offset(&mut out, *high_watermark);
+    out.extend_from_slice(format!(",\"bytes\":{size_bytes}").as_bytes());
     if let Some(token) = records.positions.as_deref().and_then(token::of) {
         out.extend_from_slice(format!(",\"resume\":\"{token}\"").as_bytes());
     }
@@ -205,7 +240,6 @@ mod tests {
     use capek_wire::error_code::ErrorCode;
     use capek_wire::ids::Uuid;
 
-    use super::super::values::Format;
     use super::*;
 
     fn place() -> StreamPlace {
@@ -217,9 +251,12 @@ mod tests {
         serde_json::from_slice(&text).unwrap()
     }
 
-    fn told(event: StreamEvent) -> Value {
-        let formats = Formats { key: Format::String, value: Format::Auto };
+    fn told_as(formats: Formats, event: StreamEvent) -> Value {
         parsed(of_subscription(1, formats, json!({ "type": "subscribed" }))(&event))
+    }
+
+    fn told(event: StreamEvent) -> Value {
+        told_as(Formats::default(), event)
     }
 
     #[test]
@@ -252,12 +289,36 @@ mod tests {
     }
 
     #[test]
+    fn offsets_are_strings_for_those_who_ask_for_that() {
+        let formats = Formats { has_text_offsets: true, ..Formats::default() };
+        let beyond = (1 << 53) + 1;
+        let text = beyond.to_string();
+        let gap = StreamEvent::Gap { place: place(), requested: 1, resumed: beyond, reason: GapReason::Retention };
+        let gap = told_as(formats, gap);
+        assert_eq!((&gap["requested"], &gap["resumed"]), (&json!("1"), &json!(text)));
+        let caught_up = told_as(formats, StreamEvent::CaughtUp { place: place(), next: beyond });
+        assert_eq!(caught_up["next"], json!(text));
+        let assignment = Assignment { place: place(), next: 1, end: beyond, leader_epoch: 3 };
+        let assigned = StreamEvent::Assigned { generation: None, partitions: vec![assignment] };
+        let assigned = &told_as(formats, assigned)["partitions"][0];
+        assert_eq!((&assigned["next"], &assigned["end"], &assigned["epoch"]), (&json!("1"), &json!(text), &json!(3)));
+        let committed = parsed(Some(acked(None, 1, &[(place(), beyond)], formats)));
+        assert_eq!(committed["committed"][0]["offset"], json!(text));
+    }
+
+    #[test]
     fn the_other_events_of_a_subscription_have_their_frames() {
         let gap = StreamEvent::Gap { place: place(), requested: 10, resumed: 100, reason: GapReason::TopicRecreated };
         assert_eq!(
             told(gap),
             json!({"type": "gap", "topic": "orders", "partition": 0, "sub": 1, "requested": 10, "resumed": 100,
                    "reason": "topic_recreated"})
+        );
+        let filtered = GapReason::Filtered { count: 7 };
+        assert_eq!(
+            told(StreamEvent::Gap { place: place(), requested: 10, resumed: 100, reason: filtered }),
+            json!({"type": "gap", "topic": "orders", "partition": 0, "sub": 1, "requested": 10, "resumed": 100,
+                   "reason": "filtered", "count": 7})
         );
         let assignment = Assignment { place: place(), next: 1, end: 5, leader_epoch: 3 };
         assert_eq!(

@@ -1,7 +1,8 @@
 //! Streams: topics followed, and written, over a WebSocket; topics followed as Server-Sent Events, or as lines of JSON for `curl`.
 //!
 //! ```text
-//!   options     what a subscription may say         frames, bin_frames   what clients are told       sse, events    without a WebSocket
+//!   options,    what a subscription may say         frames, bin_frames   what clients are told       sse, events    without a WebSocket
+//!   wanted      and what it comes to
 //!   open        where it begins                     commands             what they ask for           acks           for members without one
 //!   token       where it goes on                    produce_frames       records that they bring     ws, ws_client  the upgrade, the socket
 //! ```
@@ -20,6 +21,7 @@ mod produce_frames;
 mod sse;
 mod token;
 mod values;
+mod wanted;
 mod ws;
 mod ws_client;
 

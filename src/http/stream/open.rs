@@ -21,7 +21,7 @@ use super::super::problem::Problem;
 use super::super::query::QueryPairs;
 use super::super::v1::no_such_topic;
 use super::body::StreamSenders;
-use super::options::{MemberWish, Wanted};
+use super::wanted::{MemberWish, Wanted};
 
 const HEARTBEAT_MS_MIN: u64 = 1_000;
 const HEARTBEAT_MS_MAX: u64 = 300_000;
@@ -131,6 +131,7 @@ impl Wanted {
             instance_id: member.instance_id.clone(),
             strategy: member.strategy.clone(),
             acknowledges: member.acknowledges,
+            may_acknowledge_one: !self.is_raw,
             unacknowledged_max: member.unacknowledged_max,
             stalls_at_most: member.stalls_at_most,
             start: self.start,
@@ -148,8 +149,11 @@ impl Opened {
             grows: self.grows,
             credit,
             frame: wanted.frame,
-            filter: wanted.filter(),
+            linger_ms: wanted.linger_ms,
+            conflates: wanted.conflates,
+            filter: wanted.record_filter(),
             tells_positions: wanted.tells_positions,
+            is_raw: wanted.is_raw,
             group: self.group,
             encoder,
         }
@@ -162,6 +166,7 @@ pub struct NewSession {
     pub subscription: Option<SubscriptionStart>,
     pub ends_with_subscription: bool,
     pub heartbeat: Duration,
+    pub rotate_after: Option<Duration>,
     pub encoder: Encoder,
     /// Its acknowledgements may come from elsewhere.
     pub group: Option<String>,
@@ -175,6 +180,7 @@ impl NewSession {
             subscriptions: self.subscription.into_iter().collect(),
             ends_with_subscription: self.ends_with_subscription,
             heartbeat: self.heartbeat,
+            rotate_after: self.rotate_after,
             encoder: self.encoder,
             data: senders.data,
             control: senders.control,

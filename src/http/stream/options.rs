@@ -1,32 +1,33 @@
 //! What a client may say of a subscription: in a query, or in a frame, by the same names.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use capek_actors::stream_events::{Filter, Position, StreamPlace};
 use capek_actors::stream_group::Acknowledges;
 use capek_actors::stream_places::StartAt;
 use capek_actors::stream_subscription::FrameLimits;
 use capek_state::stream::Credit;
-use capek_wire::batch::Record;
 use capek_wire::ids::PartitionIndex;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::super::problem::Problem;
 use super::super::query::QueryPairs;
 use super::super::v1::check_topic_name;
+use super::from;
 use super::open::now_ms;
 use super::values::Formats;
-use super::{from, last_event_id, token};
-use crate::expression::{Expression, Subject};
+use super::wanted::{Comeback, MemberWish, Wanted};
+use crate::expression::Expression;
 
 const CREDIT_RECORDS: u64 = 500;
 const CREDIT_BYTES: u64 = 1 << 20;
 const FRAME_BYTES: u64 = 64 << 10;
 const FRAME_BYTES_MAX: u64 = 1 << 20;
 const FRAME_RECORDS_MAX: u64 = 10_000;
+/// What a viewer sees unless it says otherwise: so many records, as often as that.
+const CONFLATION_RECORDS: u64 = 500;
+const CONFLATION_MS: u64 = 1_000;
+const LINGER_MS_MAX: u64 = 60_000;
 const TOPICS_MAX: usize = 64;
 const GROUP_NAME_BYTES_MAX: usize = 255;
 const FILTER_BYTES_MAX: usize = 4 << 10;
@@ -55,17 +56,16 @@ pub struct Options {
     batch_bytes: Option<u64>,
     filter: Option<String>,
     key: Option<String>,
-    include: Vec<String>,
+    include: Option<Vec<String>>,
     instance_id: Option<String>,
     strategy: Option<String>,
     max_unacked: Option<u64>,
     max_poll_interval_ms: Option<u64>,
-    // Asked for and silently not done would be worse than refused.
-    conflate: Option<Value>,
-    linger_ms: Option<Value>,
-    isolation: Option<Value>,
-    raw: Option<Value>,
-    offset_str: Option<Value>,
+    conflate: bool,
+    linger_ms: Option<u64>,
+    isolation: Option<String>,
+    raw: bool,
+    offset_str: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -76,18 +76,30 @@ pub struct CreditOption {
 }
 
 // The names of a query, as `openapi` tells of them: of every stream, and of some.
-pub const COMMON: &[&str] =
-    &["from", "format", "key_format", "batch_records", "batch_bytes", "filter", "key", "heartbeat_ms"];
+pub const COMMON: &[&str] = &[
+    "from",
+    "format",
+    "key_format",
+    "include",
+    "offset_str",
+    "isolation",
+    "batch_records",
+    "batch_bytes",
+    "linger_ms",
+    "conflate",
+    "filter",
+    "key",
+    "heartbeat_ms",
+];
 pub const OF_RANGE: &[&str] = &["to", "partitions"];
 pub const OF_MEMBER: &[&str] = &["topics", "ack", "instance_id", "strategy", "max_unacked", "max_poll_interval_ms"];
-pub const OF_CREDIT: &[&str] = &["credit_records", "credit_bytes"];
-pub const OF_SOCKET: &[&str] = &["resume", "include", "session"];
+pub const OF_CREDIT: &[&str] = &["credit_records", "credit_bytes", "raw"];
+pub const OF_SOCKET: &[&str] = &["resume", "session"];
 pub const OF_EVENTS: &[&str] = &["envelope", "last_event_id"];
 
 impl Options {
     pub fn of(query: &QueryPairs) -> Result<Options, Problem> {
         let text = |name: &str| query.get(name).map(str::to_owned);
-        let value = |name: &str| query.get(name).map(Value::from);
         let list =
             |name: &str| query.get(name).map(|text| text.split(',').map(|item| item.trim().to_owned()).collect());
         let credit = CreditOption { records: query.number("credit_records")?, bytes: query.number("credit_bytes")? };
@@ -107,16 +119,17 @@ impl Options {
             batch_bytes: query.number("batch_bytes")?,
             filter: text("filter"),
             key: text("key"),
-            include: list("include").unwrap_or_default(),
+            include: list("include")
+                .map(|names: Vec<String>| names.into_iter().filter(|name| !name.is_empty()).collect()),
             instance_id: text("instance_id"),
             strategy: text("strategy"),
             max_unacked: query.number("max_unacked")?,
             max_poll_interval_ms: query.number("max_poll_interval_ms")?,
-            conflate: value("conflate"),
-            linger_ms: value("linger_ms"),
-            isolation: value("isolation"),
-            raw: value("raw"),
-            offset_str: value("offset_str"),
+            conflate: query.flag("conflate")?,
+            linger_ms: query.number("linger_ms")?,
+            isolation: text("isolation"),
+            raw: query.flag("raw")?,
+            offset_str: query.flag("offset_str")?,
         })
     }
 
@@ -131,7 +144,6 @@ impl Options {
 
     /// The whole of it, or what is wrong with it.
     pub fn wanted(self) -> Result<Wanted, Problem> {
-        self.refuse_what_is_not_built()?;
         let bad = |problem: String| Problem::bad_request(problem);
         let topics = self.checked_topics()?;
         let resumed = self.resume.as_deref().map(Comeback::parse).transpose().map_err(bad)?;
@@ -154,40 +166,63 @@ impl Options {
         if self.partitions.is_some() && topics.len() > 1 {
             return Err(bad("partitions are those of one topic".to_owned()));
         }
-        let tells_positions = match self.include.iter().map(String::as_str).find(|name| *name != "resume") {
-            None => !self.include.is_empty(),
-            Some(other) => return Err(bad(format!("include={other} is not resume"))),
-        };
+        self.check_isolation()?;
+        self.check_raw()?;
+        let included = Included::named(self.include.as_deref()).map_err(bad)?;
+        let formats = Formats::named(self.format.as_deref(), self.key_format.as_deref()).map_err(bad)?;
         let credit = self.credit.unwrap_or_default();
+        let (linger_ms, frame_records) =
+            if self.conflate { (CONFLATION_MS, CONFLATION_RECORDS) } else { (0, FRAME_RECORDS_MAX) };
         Ok(Wanted {
             topics,
             partitions: self.partitions.map(|partitions| partitions.into_iter().collect()),
             start,
             end,
             resumed: resumed.unwrap_or_default(),
-            formats: Formats::named(self.format.as_deref(), self.key_format.as_deref()).map_err(bad)?,
+            formats: Formats {
+                has_timestamp: included.timestamp,
+                has_headers: included.headers,
+                has_text_offsets: self.offset_str,
+                ..formats
+            },
             credit: Credit::limited(credit.records.unwrap_or(CREDIT_RECORDS), credit.bytes.unwrap_or(CREDIT_BYTES)),
             frame: FrameLimits {
-                records: self.batch_records.unwrap_or(FRAME_RECORDS_MAX).clamp(1, FRAME_RECORDS_MAX),
+                records: self.batch_records.unwrap_or(frame_records).clamp(1, FRAME_RECORDS_MAX),
                 bytes: self.batch_bytes.unwrap_or(FRAME_BYTES).clamp(1, FRAME_BYTES_MAX),
             },
+            linger_ms: self.linger_ms.unwrap_or(linger_ms).min(LINGER_MS_MAX),
+            conflates: self.conflate,
             filter: self.filter.as_deref().map(parse_filter).transpose()?,
             key: self.key,
-            tells_positions,
+            tells_positions: included.positions,
+            is_raw: self.raw,
             member,
         })
     }
 
-    fn refuse_what_is_not_built(&self) -> Result<(), Problem> {
-        let named = [
-            ("conflate", &self.conflate),
-            ("linger_ms", &self.linger_ms),
-            ("isolation", &self.isolation),
-            ("raw", &self.raw),
-            ("offset_str", &self.offset_str),
+    /// As Kafka's clients name them. As long as there are no transactions both are one: what is replicated is committed.
+    fn check_isolation(&self) -> Result<(), Problem> {
+        match self.isolation.as_deref() {
+            None | Some("read_committed" | "read_uncommitted") => Ok(()),
+            Some(other) => {
+                Err(Problem::bad_request(format!("isolation={other} is not read_committed or read_uncommitted")))
+            }
+        }
+    }
+
+    fn check_raw(&self) -> Result<(), Problem> {
+        let needs_records = [
+            ("format", self.format.is_some()),
+            ("key_format", self.key_format.is_some()),
+            ("filter", self.filter.is_some()),
+            ("key", self.key.is_some()),
+            ("include", self.include.is_some()),
+            ("conflate", self.conflate),
         ];
-        match named.iter().find(|(_, value)| value.is_some()) {
-            Some((name, _)) => Err(Problem::bad_request(format!("{name} is not built yet"))),
+        match needs_records.iter().find(|(_, is_there)| self.raw && *is_there) {
+            Some((name, _)) => {
+                Err(Problem::bad_request(format!("{name} is not for raw batches: nobody opens them here")))
+            }
             None => Ok(()),
         }
     }
@@ -237,6 +272,34 @@ impl Options {
     }
 }
 
+/// What comes besides offset, key and value.
+struct Included {
+    timestamp: bool,
+    headers: bool,
+    positions: bool,
+}
+
+impl Included {
+    /// All of a record, unless some of it is named, or nothing at all is.
+    fn named(names: Option<&[String]>) -> Result<Included, String> {
+        let Some(names) = names else { return Ok(Included { timestamp: true, headers: true, positions: false }) };
+        for name in names {
+            match name.as_str() {
+                "headers" | "timestamp" | "resume" => {}
+                "schema" => return Err("include=schema needs a schema registry: there is none yet".to_owned()),
+                other => return Err(format!("include={other} is not headers, timestamp or resume")),
+            }
+        }
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        let is_all = !names.is_empty() && !has("headers") && !has("timestamp");
+        Ok(Included {
+            timestamp: is_all || has("timestamp"),
+            headers: is_all || has("headers"),
+            positions: has("resume"),
+        })
+    }
+}
+
 /// `0,3`.
 fn partitions(text: &str) -> Result<Vec<PartitionIndex>, Problem> {
     let partition = |item: &str| {
@@ -253,97 +316,11 @@ fn parse_filter(text: &str) -> Result<Arc<Expression>, Problem> {
     Expression::parse(text).map(Arc::new).map_err(|problem| Problem::bad_request(format!("filter: {problem}")))
 }
 
-/// Where a client goes on that was here before.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Comeback {
-    /// With what the log was then.
-    pub positions: BTreeMap<StreamPlace, Position>,
-    pub places: last_event_id::Places,
-    /// Those that it had, whichever of their partitions.
-    topics: BTreeSet<Arc<str>>,
-}
-
-impl Comeback {
-    /// A token, or an id of Server-Sent Events.
-    pub fn parse(text: &str) -> Result<Comeback, String> {
-        let mut comeback = Comeback::default();
-        if let Some(positions) = token::parse(text)? {
-            let positions = positions.into_iter().map(|position| (position.place.clone(), position));
-            comeback.positions = positions.collect();
-        } else {
-            let places = last_event_id::parse(text);
-            comeback.places = places.map_err(|problem| problem.replacen("Last-Event-ID", "resume", 1))?;
-        }
-        let places = comeback.positions.keys().chain(comeback.places.keys());
-        comeback.topics = places.map(|place| place.topic.clone()).collect();
-        Ok(comeback)
-    }
-
-    pub fn knows_topic(&self, topic: &str) -> bool {
-        self.topics.contains(topic)
-    }
-}
-
-/// How a client takes part in a group.
-#[derive(Debug, Clone)]
-pub struct MemberWish {
-    pub group: String,
-    pub acknowledges: Acknowledges,
-    pub instance_id: Option<String>,
-    pub strategy: Option<String>,
-    pub unacknowledged_max: u64,
-    pub stalls_at_most: Duration,
-}
-
-/// What a client wants to read.
-#[derive(Debug)]
-pub struct Wanted {
-    pub topics: Vec<String>,
-    /// None: all, and those that are added later.
-    pub partitions: Option<BTreeSet<PartitionIndex>>,
-    pub start: StartAt,
-    /// Exclusive.
-    pub end: Option<StartAt>,
-    pub resumed: Comeback,
-    pub formats: Formats,
-    pub credit: Credit,
-    pub frame: FrameLimits,
-    filter: Option<Arc<Expression>>,
-    key: Option<String>,
-    pub tells_positions: bool,
-    pub member: Option<MemberWish>,
-}
-
-impl Wanted {
-    /// Only records that the client wants to see.
-    pub fn filter(&self) -> Option<Filter> {
-        let (expression, key) = (self.filter.clone(), self.key.clone());
-        if expression.is_none() && key.is_none() {
-            return None;
-        }
-        Some(Box::new(move |place, record| {
-            let has_key = key.as_ref().is_none_or(|key| record.key.as_deref() == Some(key.as_bytes()));
-            has_key && expression.as_ref().is_none_or(|expression| accepts(expression, place, record))
-        }))
-    }
-}
-
-fn accepts(expression: &Expression, place: &StreamPlace, record: &Record) -> bool {
-    let headers: Vec<_> = record.headers.iter().map(|header| (&header.key[..], header.value.as_deref())).collect();
-    expression.accepts(&Subject {
-        topic: &place.topic,
-        partition: place.partition,
-        offset: record.offset,
-        timestamp: record.timestamp,
-        key: record.key.as_deref(),
-        value: record.value.as_deref(),
-        headers: &headers,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use capek_actors::stream_events::StreamPlace;
+    use capek_wire::batch::Record;
 
     use super::*;
 
@@ -373,6 +350,41 @@ mod tests {
     }
 
     #[test]
+    fn a_record_has_all_of_its_parts_unless_some_are_named() {
+        let check = |query: &str, expected: (bool, bool, bool)| {
+            let wanted = of(&format!("topics=t{query}")).unwrap();
+            let Formats { has_timestamp, has_headers, .. } = wanted.formats;
+            assert_eq!((has_timestamp, has_headers, wanted.tells_positions), expected, "{query}");
+        };
+        check("", (true, true, false));
+        check("&include=resume", (true, true, true));
+        check("&include=", (false, false, false));
+        check("&include=headers", (false, true, false));
+        check("&include=timestamp,resume", (true, false, true));
+    }
+
+    #[test]
+    fn a_viewer_looks_once_a_second_unless_it_says_otherwise() {
+        let check = |query: &str, expected| {
+            let wanted = of(&format!("topics=t{query}")).unwrap();
+            assert_eq!((wanted.conflates, wanted.linger_ms, wanted.frame.records), expected, "{query}");
+        };
+        check("", (false, 0, FRAME_RECORDS_MAX));
+        check("&conflate=true", (true, 1_000, 500));
+        check("&conflate=1&linger_ms=5&batch_records=7", (true, 5, 7));
+        check("&linger_ms=99999999", (false, LINGER_MS_MAX, FRAME_RECORDS_MAX));
+    }
+
+    #[test]
+    fn both_isolations_are_accepted_and_flags_are_flags() {
+        for isolation in ["read_committed", "read_uncommitted"] {
+            assert!(of(&format!("topics=t&isolation={isolation}")).is_ok());
+        }
+        let wanted = of("topics=t&raw=1&offset_str=true").unwrap();
+        assert!(wanted.is_raw && wanted.formats.has_text_offsets);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for query in [
             "",
@@ -390,7 +402,14 @@ mod tests {
             "topics=t&to=tomorrow",
             "topics=t&filter=key%20=%201",
             "topics=t&include=schema",
-            "topics=t&conflate=true",
+            "topics=t&include=all",
+            "topics=t&isolation=serializable",
+            "topics=t&offset_str=yes",
+            "topics=t&raw=1&filter=true",
+            "topics=t&raw=1&format=json",
+            "topics=t&conflate=yes",
+            "topics=t&raw=1&conflate=1",
+            "topics=t&linger_ms=-1",
             "topics=t&resume=x",
             "topics=t&credit_bytes=-1",
         ] {
@@ -408,10 +427,10 @@ mod tests {
             value: Some(Bytes::from(value)),
             headers: Vec::new(),
         };
-        let filter = of("topics=t&filter=value.n%20%3E%202&key=k").unwrap().filter().unwrap();
+        let filter = of("topics=t&filter=value.n%20%3E%202&key=k").unwrap().record_filter().unwrap();
         assert!(filter(&place, &record("k", r#"{"n":3}"#)));
         assert!(!filter(&place, &record("k", r#"{"n":2}"#)));
         assert!(!filter(&place, &record("kk", r#"{"n":3}"#)));
-        assert!(of("topics=t").unwrap().filter().is_none());
+        assert!(of("topics=t").unwrap().record_filter().is_none());
     }
 }

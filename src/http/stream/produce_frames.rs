@@ -21,6 +21,7 @@ use super::super::json;
 use super::super::problem::RestError;
 use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce};
 use super::frames;
+use super::values::Formats;
 
 /// Longer waits are for the client, which sends it again.
 const STORED_WITHIN: Duration = Duration::from_secs(30);
@@ -34,12 +35,16 @@ pub struct ProduceFrame {
     /// None: that of the socket.
     pub topic: Option<String>,
     pub records: Vec<NewRecord>,
+    /// Of the answer.
+    pub formats: Formats,
 }
 
 #[derive(Deserialize)]
 struct RawProduce<'a> {
     topic: Option<String>,
     seq: Option<u64>,
+    #[serde(default)]
+    offset_str: bool,
     #[serde(default)]
     acks: Value,
     #[serde(borrow)]
@@ -76,7 +81,8 @@ pub fn parse(text: &[u8], id: Option<Value>) -> Result<ProduceFrame, String> {
         acks => return Err(format!("acks={acks} is not all, 1 or 0")),
     };
     let records = raw.records.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
-    Ok(ProduceFrame { id, sequence: raw.seq, acks, topic: raw.topic, records })
+    let formats = Formats { has_text_offsets: raw.offset_str, ..Formats::default() };
+    Ok(ProduceFrame { id, sequence: raw.seq, acks, topic: raw.topic, records, formats })
 }
 
 fn record(raw: RawRecord) -> Result<NewRecord, String> {
@@ -114,7 +120,7 @@ fn bytes_of(value: Option<&RawValue>) -> Result<Option<Bytes>, String> {
 
 /// Stores the records, and says what became of each.
 pub async fn store(doors: &web::Data<Doors>, session: &str, topic: &str, frame: ProduceFrame) -> Outgoing {
-    let ProduceFrame { id, sequence, acks, records, .. } = frame;
+    let ProduceFrame { id, sequence, acks, records, formats, .. } = frame;
     if records.is_empty() {
         return frames::error(id.as_ref(), 422, "records is empty", false);
     }
@@ -128,7 +134,7 @@ pub async fn store(doors: &web::Data<Doors>, session: &str, topic: &str, frame: 
             return frames::error(id.as_ref(), error.error_code, &error.message, is_retriable);
         }
     };
-    let results: Vec<_> = outcomes.iter().map(|outcome| result(outcome, sequence)).collect();
+    let results: Vec<_> = outcomes.iter().map(|outcome| result(outcome, sequence, formats)).collect();
     let mut frame = json!({ "type": "produced" });
     if let Some(id) = id {
         frame["id"] = id;
@@ -140,9 +146,11 @@ pub async fn store(doors: &web::Data<Doors>, session: &str, topic: &str, frame: 
     frames::text(&frame)
 }
 
-fn result(outcome: &Result<Stored, NotStored>, sequence: Option<u64>) -> Value {
+fn result(outcome: &Result<Stored, NotStored>, sequence: Option<u64>, formats: Formats) -> Value {
     match outcome {
-        Ok(stored) => json!({ "partition": stored.partition, "offset": stored.offset, "ts": stored.timestamp_ms }),
+        Ok(Stored { partition, offset, timestamp_ms }) => {
+            json!({ "partition": partition, "offset": formats.offset(*offset), "ts": timestamp_ms })
+        }
         Err(NotStored { code: ErrorCode::InvalidProducerEpoch, .. }) if sequence.is_some() => json!({
             "error_code": 409,
             "message": "this seq is too old to be told whether it was stored: 64 later ones have been",

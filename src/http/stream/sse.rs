@@ -21,7 +21,8 @@ use super::commands::FIRST_SUBSCRIPTION;
 use super::events::EventWriter;
 use super::last_event_id;
 use super::open::{NewSession, heartbeat};
-use super::options::{Options, Wanted};
+use super::options::Options;
+use super::wanted::Wanted;
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a browser waits before it comes back.
@@ -93,6 +94,8 @@ async fn open(
         subscription: Some(subscription),
         ends_with_subscription: true,
         heartbeat,
+        // Whoever reads lines does not come back by itself.
+        rotate_after: doors.rotate_sse_after.filter(|_| !is_ndjson),
         encoder: of_session,
         group,
     };
@@ -115,6 +118,9 @@ fn wanted(request: &HttpRequest, query: &QueryPairs, mut options: Options) -> Re
         options.resume = Some(id.to_owned());
     }
     let wanted = options.wanted()?;
+    if wanted.is_raw {
+        return Err(Problem::bad_request("raw batches are for WebSockets with the sub-protocol capek.v1.bin"));
+    }
     if wanted.tells_positions {
         return Err(Problem::bad_request(
             "include=resume is for WebSockets: the id of an event is what it resumes with",

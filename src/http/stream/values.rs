@@ -3,6 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use capek_wire::batch::Record;
+use capek_wire::ids::Offset;
+use serde_json::Value;
 
 use super::super::json;
 use super::super::query::QueryPairs;
@@ -18,11 +20,28 @@ pub enum Format {
     Hex,
 }
 
-/// How the parts of a record are shown.
+/// How records are shown, and which of their parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Formats {
     pub key: Format,
     pub value: Format,
+    pub has_timestamp: bool,
+    pub has_headers: bool,
+    /// As strings: above 2^53 a number of JavaScript is another one.
+    pub has_text_offsets: bool,
+}
+
+/// A key is a name: unless asked for, one like `42` does not become a number.
+impl Default for Formats {
+    fn default() -> Formats {
+        Formats {
+            key: Format::String,
+            value: Format::Auto,
+            has_timestamp: true,
+            has_headers: true,
+            has_text_offsets: false,
+        }
+    }
 }
 
 impl Format {
@@ -42,7 +61,7 @@ impl Format {
 }
 
 impl Formats {
-    /// `format` and `key_format`. A key is a name: unless asked for, one like `42` does not become a number.
+    /// `format` and `key_format`.
     pub fn of(query: &QueryPairs) -> Result<Formats, String> {
         Formats::named(query.get("format"), query.get("key_format"))
     }
@@ -54,17 +73,33 @@ impl Formats {
             None if matches!(value, Format::Auto | Format::Json) => Format::String,
             None => value,
         };
-        Ok(Formats { key, value })
+        Ok(Formats { key, value, ..Formats::default() })
+    }
+
+    /// An offset as this client reads it.
+    pub fn offset(self, offset: Offset) -> Value {
+        if self.has_text_offsets { Value::from(offset.to_string()) } else { Value::from(offset) }
+    }
+
+    /// The same, appended to a frame.
+    pub fn put_offset(self, out: &mut Vec<u8>, offset: Offset) {
+        let quote = if self.has_text_offsets { "\"" } else { "" };
+        out.extend_from_slice(format!("{quote}{offset}{quote}").as_bytes());
     }
 }
 
-/// Appends `"offset":…,"ts":…,"key":…,"value":…` and the headers if there are any, without braces.
+/// Appends `"offset":…,"ts":…,"key":…,"value":…` and the headers if there are any, as far as they are shown, without braces.
 pub fn put_record(out: &mut Vec<u8>, record: &Record, formats: Formats) {
-    out.extend_from_slice(format!("\"offset\":{},\"ts\":{},\"key\":", record.offset, record.timestamp).as_bytes());
+    out.extend_from_slice(b"\"offset\":");
+    formats.put_offset(out, record.offset);
+    if formats.has_timestamp {
+        out.extend_from_slice(format!(",\"ts\":{}", record.timestamp).as_bytes());
+    }
+    out.extend_from_slice(b",\"key\":");
     put_value(out, record.key.as_deref(), formats.key);
     out.extend_from_slice(b",\"value\":");
     put_value(out, record.value.as_deref(), formats.value);
-    if record.headers.is_empty() {
+    if record.headers.is_empty() || !formats.has_headers {
         return;
     }
     out.extend_from_slice(b",\"headers\":[");
@@ -162,9 +197,15 @@ mod tests {
             value: None,
             headers: vec![header("h", Some("1")), header("h", None)],
         };
-        let mut out = Vec::new();
-        put_record(&mut out, &record, Formats { key: Format::String, value: Format::Auto });
-        let expected = r#""offset":7,"ts":1,"key":"42","value":null,"headers":[["h","1"],["h",null]]"#;
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let check = |formats, expected: &str| {
+            let mut out = Vec::new();
+            put_record(&mut out, &record, formats);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        let all = Formats::default();
+        check(all, r#""offset":7,"ts":1,"key":"42","value":null,"headers":[["h","1"],["h",null]]"#);
+        check(Formats { has_headers: false, ..all }, r#""offset":7,"ts":1,"key":"42","value":null"#);
+        let bare = Formats { has_headers: false, has_timestamp: false, has_text_offsets: true, ..all };
+        check(bare, r#""offset":"7","key":"42","value":null"#);
     }
 }

@@ -21,7 +21,8 @@ use super::super::v1::check_topic_name;
 use super::body::{Framing, StreamBody};
 use super::commands::FIRST_SUBSCRIPTION;
 use super::open::{NewSession, heartbeat};
-use super::options::{Options, Wanted};
+use super::options::Options;
+use super::wanted::Wanted;
 use super::ws_client::{Client, FRAME_BYTES_MAX, SILENCE_MAX};
 use super::{bin_frames, frames};
 
@@ -43,10 +44,23 @@ impl Protocol {
         }
     }
 
+    /// Whether it has a form for all that is wanted.
+    pub fn check(self, wanted: &Wanted) -> Result<(), Problem> {
+        match self {
+            Protocol::Json if wanted.is_raw => {
+                Err(Problem::bad_request("raw batches are for the sub-protocol capek.v1.bin"))
+            }
+            Protocol::Bin if wanted.tells_positions => Err(Problem::bad_request(
+                "include=resume is for the sub-protocol capek.v1.json: here tokens come with heartbeats",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub fn encoder(self, subscription: u64, wanted: &Wanted, greeting: Value) -> Encoder {
         match self {
             Protocol::Json => frames::of_subscription(subscription, wanted.formats, greeting),
-            Protocol::Bin => bin_frames::of_subscription(subscription, greeting),
+            Protocol::Bin => bin_frames::of_subscription(subscription, wanted.formats, greeting),
         }
     }
 }
@@ -112,6 +126,7 @@ async fn connect(
     let name = session_name(&query)?;
     let wanted = options.map(Options::wanted).transpose()?;
     let (protocol, is_named) = sub_protocol(&request)?;
+    wanted.as_ref().map_or(Ok(()), |wanted| protocol.check(wanted))?;
     let mut response = handshake(request.head()).map_err(|error| {
         let status = StatusCode::UPGRADE_REQUIRED;
         Problem::new(
@@ -142,6 +157,7 @@ async fn connect(
         subscription,
         ends_with_subscription: has_subscription,
         heartbeat,
+        rotate_after: None,
         encoder: frames::of_session(),
         group: None,
     };
@@ -156,6 +172,7 @@ async fn connect(
         topic,
         is_for_one: has_subscription,
         next_subscription: Cell::new(FIRST_SUBSCRIPTION),
+        is_throttle_told: Cell::default(),
         in_flight: Rc::default(),
         answered: Rc::default(),
     };

@@ -30,6 +30,7 @@ use super::super::v1::check_topic_name;
 use super::commands::{self, FIRST_SUBSCRIPTION, Wish};
 use super::options::Options;
 use super::produce_frames::{self, ProduceFrame};
+use super::values::Formats;
 use super::ws::{Protocol, subscribed};
 use super::{bin_frames, frames};
 
@@ -57,6 +58,7 @@ pub struct Client {
     /// The path said what this socket is for.
     pub is_for_one: bool,
     pub next_subscription: Cell<u64>,
+    pub is_throttle_told: Cell<bool>,
     pub in_flight: Rc<RefCell<InFlight>>,
     pub answered: Rc<Notify>,
 }
@@ -142,7 +144,7 @@ impl Client {
                 (Err(message), id) => self.tell(frames::error(id, 400, &message, false)).await?,
             },
             Wish::Subscribe(options) => self.subscribe(id, *options).await?,
-            Wish::Acknowledge(acknowledge) => self.acknowledge(frame.id, acknowledge).await,
+            Wish::Acknowledge(acknowledge, formats) => self.acknowledge(frame.id, acknowledge, formats).await,
             Wish::Produce(frame) => self.produce(frame, text.len()).await?,
         }
         Ok(None)
@@ -185,6 +187,7 @@ impl Client {
         subscription: u64,
     ) -> Result<StartSubscription, Problem> {
         let wanted = options.wanted()?;
+        self.protocol.check(&wanted)?;
         let opened = wanted.open(&self.doors, &self.caller).await?;
         let greeting = subscribed(id, subscription, &wanted, opened.group.as_ref());
         let encoder = self.protocol.encoder(subscription, &wanted, greeting);
@@ -192,7 +195,7 @@ impl Client {
     }
 
     /// Answered when it is committed; meanwhile the client goes on.
-    async fn acknowledge(&self, id: Option<Value>, acknowledge: Acknowledge) {
+    async fn acknowledge(&self, id: Option<Value>, acknowledge: Acknowledge, formats: Formats) {
         self.wait_for_room(None).await;
         // It has no sequence that could be refused.
         let _ = self.in_flight.borrow_mut().begin(None, ACK_BYTES);
@@ -201,7 +204,7 @@ impl Client {
         actix_rt::spawn(async move {
             let subscription = acknowledge.subscription.unwrap_or(FIRST_SUBSCRIPTION);
             let answer = match session.send(acknowledge).await {
-                Ok(Ok(committed)) => frames::acked(id.as_ref(), subscription, &committed),
+                Ok(Ok(committed)) => frames::acked(id.as_ref(), subscription, &committed, formats),
                 Ok(Err(message)) => frames::error(id.as_ref(), 400, &message, false),
                 Err(_) => return, // the session has gone, and with it whoever waits
             };
@@ -236,7 +239,12 @@ impl Client {
         Ok(())
     }
 
+    /// That there is too much is told once: a client that never waits for answers need not hear it each time.
     async fn wait_for_room(&self, sequence: Option<u64>) {
+        if !self.in_flight.borrow().has_room(sequence) && !self.is_throttle_told.replace(true) {
+            // Without a socket there is nobody to tell.
+            let _ = self.tell(frames::throttle()).await;
+        }
         while !self.in_flight.borrow().has_room(sequence) {
             self.answered.notified().await;
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use capek_state::config::TopicConfig;
 use capek_state::partition::{Admitted, Leader};
-use capek_state::stream::{Credit, DeliveryWindow, InFlight, NotDelivered, ProduceSlot, SentAgain};
+use capek_state::stream::{
+    Conflation, Credit, DeliveryWindow, Dropped, Due, InFlight, Linger, NotDelivered, Pace, ProduceSlot, SentAgain,
+};
 use capek_state::stream::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX};
 use capek_wire::ErrorCode;
 use capek_wire::keyed::KEYED_PRODUCER_ID_FIRST;
@@ -30,6 +32,129 @@ fn unlimited_credit_stays() {
     credit.spend(1 << 40, 1 << 40);
     credit.grant(Credit { records: 1, bytes: 1 });
     assert_eq!(credit, Credit::UNLIMITED);
+}
+
+/// Records of so many bytes with these keys (`-` has none), from 0 on.
+fn conflated(most: Credit, bytes: u64, keys: &str) -> (Vec<i64>, Option<Dropped>) {
+    let mut conflation = Conflation::new(most);
+    for (offset, key) in (0..).zip(keys.bytes()) {
+        conflation.add(offset, (key != b'-').then_some(&[key][..]), bytes, offset);
+    }
+    conflation.finish()
+}
+
+#[test]
+fn of_each_key_the_newest_record_is_shown() {
+    let check = |keys, records: &[i64], dropped: Option<(i64, i64, u64)>| {
+        let dropped = dropped.map(|(first, end, count)| Dropped { first, end, count });
+        assert_eq!(conflated(Credit::MAX, 1, keys), (records.to_vec(), dropped), "{keys}");
+    };
+    check("", &[], None);
+    check("abc", &[0, 1, 2], None);
+    check("---", &[0, 1, 2], None);
+    check("aba", &[1, 2], Some((0, 1, 1)));
+    check("abbca", &[2, 3, 4], Some((0, 2, 2)));
+    check("aaaa", &[3], Some((0, 3, 3)));
+    check("b-a-a", &[0, 1, 3, 4], Some((2, 3, 1)));
+}
+
+#[test]
+fn of_too_many_the_newest_are_shown() {
+    let two = Credit { records: 2, bytes: u64::MAX };
+    assert_eq!(conflated(two, 1, "abc-"), (vec![2, 3], Some(Dropped { first: 0, end: 2, count: 2 })));
+    assert_eq!(conflated(two, 1, "aba-bba"), (vec![5, 6], Some(Dropped { first: 0, end: 5, count: 5 })));
+    let ten_bytes = Credit { records: u64::MAX, bytes: 10 };
+    assert_eq!(conflated(ten_bytes, 5, "abc").0, [1, 2]);
+    assert_eq!(conflated(ten_bytes, 6, "abc").0, [2]);
+    assert_eq!(conflated(ten_bytes, 11, "ab").0, [1], "one passes whatever its size");
+}
+
+#[test]
+fn a_key_that_was_dropped_is_a_new_one_when_it_comes_again() {
+    let mut conflation = Conflation::new(Credit { records: 1, bytes: u64::MAX });
+    for (offset, key) in [(0, b"a"), (1, b"b"), (2, b"a"), (3, b"a")] {
+        conflation.add(offset, Some(key), 1, offset);
+        assert_eq!(conflation.kept_from(0).map(|record| *record).collect::<Vec<_>>(), [offset]);
+    }
+    assert_eq!(conflation.kept_from(4).count(), 0);
+    assert_eq!(conflation.finish(), (vec![3], Some(Dropped { first: 0, end: 3, count: 3 })));
+}
+
+proptest! {
+    /// Against what the rule says word by word.
+    #[test]
+    fn conflation_shows_the_newest_of_the_newest(keys in "[a-d-]{0,40}", most in 1u64..6) {
+        let (shown, dropped) = conflated(Credit { records: most, bytes: u64::MAX }, 1, &keys);
+        let keys = keys.as_bytes();
+        let is_newest = |at: usize| keys[at] == b'-' || !keys[at + 1..].contains(&keys[at]);
+        let newest: Vec<i64> = (0..keys.len()).filter(|at| is_newest(*at)).map(|at| at as i64).collect();
+        let from = newest.len().saturating_sub(most as usize);
+        prop_assert_eq!(&shown[..], &newest[from..]);
+        let gone: Vec<i64> = (0..keys.len() as i64).filter(|at| !shown.contains(at)).collect();
+        let expected = gone.first().zip(gone.last())
+            .map(|(first, last)| Dropped { first: *first, end: last + 1, count: gone.len() as u64 });
+        prop_assert_eq!(dropped, expected);
+    }
+}
+
+const LINGER: Linger = Linger { for_ms: 50, full: Credit { records: 100, bytes: 1000 } };
+
+/// A reader that had everything up to 10, in records of `record_bytes`, at a time of 1000.
+fn has_everything_up_to_10(record_bytes: u64) -> Pace {
+    let mut pace = Pace::default();
+    assert_eq!(pace.due(LINGER, 0, 10, 1000), Due::UpTo(10));
+    pace.sent(10, 10 * record_bytes);
+    pace
+}
+
+#[test]
+fn whoever_is_behind_waits_for_nothing() {
+    let mut pace = Pace::default();
+    assert_eq!(pace.due(LINGER, 0, 10, 1000), Due::UpTo(10));
+    assert_eq!(pace.due(LINGER, 5, 12, 1001), Due::UpTo(10), "what came meanwhile is gathered");
+    assert_eq!(pace.due(LINGER, 10, 12, 1002), Due::At(1052));
+    pace.moved();
+    assert_eq!(pace.due(LINGER, 3, 12, 1003), Due::UpTo(12));
+}
+
+#[test]
+fn the_first_record_of_a_frame_waits_as_long_as_it_may() {
+    let mut pace = has_everything_up_to_10(1);
+    assert_eq!(pace.due(LINGER, 10, 11, 2000), Due::At(2050));
+    assert_eq!(pace.due(LINGER, 10, 12, 2049), Due::At(2050), "later ones wait for less");
+    assert_eq!(pace.due(LINGER, 10, 13, 2050), Due::UpTo(13));
+    assert_eq!(pace.due(LINGER, 13, 14, 2051), Due::At(2101));
+    let at_once = Linger { for_ms: 0, ..LINGER };
+    assert_eq!(has_everything_up_to_10(1).due(at_once, 10, 11, 2000), Due::UpTo(11));
+}
+
+#[test]
+fn a_full_frame_does_not_wait() {
+    let check = |record_bytes, end, is_full: bool| {
+        let due = has_everything_up_to_10(record_bytes).due(LINGER, 10, end, 2000);
+        assert_eq!(due, if is_full { Due::UpTo(end) } else { Due::At(2050) }, "{record_bytes} bytes up to {end}");
+    };
+    check(1, 109, false);
+    check(1, 110, true);
+    check(300, 13, false);
+    check(300, 14, true);
+    check(0, 20, false);
+}
+
+#[test]
+fn the_first_records_that_a_reader_waited_for_are_gathered_too() {
+    let mut pace = Pace::default();
+    pace.caught_up(0);
+    assert_eq!(pace.due(LINGER, 0, 1, 0), Due::At(50));
+    pace.caught_up(0);
+    assert_eq!(pace.due(LINGER, 0, 1, 40), Due::At(90), "what waited is not there any more");
+}
+
+#[test]
+fn a_log_that_was_cut_has_no_more_than_there_is() {
+    let mut pace = Pace::default();
+    assert_eq!(pace.due(LINGER, 0, 10, 0), Due::UpTo(10));
+    assert_eq!(pace.due(LINGER, 2, 6, 1), Due::UpTo(6));
 }
 
 /// Two frames: 10, 11, 12 and 14, 15 (13 and 16 are no records).

@@ -24,7 +24,7 @@ pub async fn run(load: Load) -> io::Result<()> {
     let origin = Instant::now() + Duration::from_millis(200);
     let load = Arc::new(load);
     let producing = Arc::clone(&load);
-    let producer = std::thread::spawn(move || produce(&producing, count, origin));
+    let producer = std::thread::spawn(move || produce(&producing, 1, count, origin));
     let histogram = consume(&load, start_offset, count, origin).await?;
     producer.join().map_err(|_| io::Error::other("the producer panicked"))??;
     println!("{{\"records\": {}, {}}}", histogram.len(), percentiles(&histogram));
@@ -32,8 +32,8 @@ pub async fn run(load: Load) -> io::Result<()> {
 }
 
 /// On a thread of its own, because the runtime's timers count in milliseconds. The value begins with the microseconds after
-/// the origin at which the record is due.
-fn produce(load: &Load, count: i64, origin: Instant) -> io::Result<()> {
+/// the origin at which the record is due; partitions take turns.
+pub fn produce(load: &Load, partitions: usize, count: i64, origin: Instant) -> io::Result<()> {
     let mut socket = TcpStream::connect(&load.address)?;
     socket.set_nodelay(true)?;
     let mut answers = socket.try_clone()?;
@@ -42,8 +42,9 @@ fn produce(load: &Load, count: i64, origin: Instant) -> io::Result<()> {
     for index in 0..count {
         let due_us = (index * 1_000_000 / i64::from(load.rate)) as u64;
         std::thread::sleep((origin + Duration::from_micros(due_us)).saturating_duration_since(Instant::now()));
+        let partition = (index as usize % partitions) as i32;
         value[..8].copy_from_slice(&due_us.to_be_bytes());
-        socket.write_all(&frames::produce(&load.topic, 0, &frames::batch(&value)))?;
+        socket.write_all(&frames::produce(&load.topic, partition, &frames::batch(&value)))?;
     }
     socket.shutdown(Shutdown::Write)?;
     answers.join().map_err(|_| io::Error::other("the reader of answers panicked"))??;

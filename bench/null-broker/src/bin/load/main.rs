@@ -7,6 +7,7 @@
 //!     bench-load commits  ADDRESS TOPIC RATE SECONDS
 //!     bench-load offsets  ADDRESS TOPIC PARTITIONS GROUPS    (each group commits each partition)
 //!     bench-load reload   ADDRESS TOPIC PARTITIONS GROUPS    (until the broker knows them)
+//!     bench-load sockets  ADDRESS HTTP_ADDRESS TOPIC PARTITIONS LIVE STALLED RATE RECORD_BYTES SECONDS BROKER_PID
 //!     bench-load create   ADDRESS TOPIC PARTITIONS
 //!
 //! It prints one line of JSON. It speaks any Kafka broker's protocol in old versions, by hand: see `frames.rs`.
@@ -19,6 +20,7 @@ mod groups;
 mod latency;
 mod offsets;
 mod requests;
+mod sockets;
 
 use std::io;
 use std::str::FromStr;
@@ -87,6 +89,21 @@ fn main() -> io::Result<()> {
         }
         ["reload", address, topic, partitions, groups] => {
             runtime.block_on(offsets_load(address, topic, partitions, groups)?.reload())
+        }
+        ["sockets", kafka, http, topic, partitions, live, stalled, rate, record_bytes, seconds, broker_pid] => {
+            let load = sockets::Load {
+                kafka: kafka.to_string(),
+                http: http.to_string(),
+                topic: topic.to_string(),
+                partitions: number(partitions)?,
+                live: number(live)?,
+                stalled: number(stalled)?,
+                rate: number(rate)?,
+                record_bytes: number(record_bytes)?,
+                seconds: number(seconds)?,
+                broker_pid: number(broker_pid)?,
+            };
+            runtime.block_on(sockets::run(load))
         }
         ["create", address, topic, partitions] => {
             runtime.block_on(frames::create_topic(address, topic, number(partitions)?))

@@ -24,10 +24,14 @@ pub(super) static CAPEK: &[ConfigDef] = &[
         .at_least(1024).honoured(),
     long("capek.http.body.timeout.ms", "30000", "How long the body of a request may take; each 32 KiB that came add a second.")
         .at_least(1).honoured(),
+    int("capek.http.connections.per.ip", "256", "How many connections one address may have open to HTTP. Those of this host are not counted here: they may come from a proxy. max.connections.per.ip holds for them too.")
+        .at_least(1).honoured(),
     long("capek.http.header.timeout.ms", "5000", "How long the first line and the headers of a request may take.")
         .at_least(1).honoured(),
     list("capek.http.listeners", "http://localhost:8080", "Where HTTP, WebSocket, SSE, metrics and health are served; a list opens more ports.")
         .honoured(),
+    long("capek.http.sse.rotate.ms", "600000", "After how long, a tenth more or less, a connection of Server-Sent Events ends: its client comes back by itself, perhaps to another broker. 0 is never; lines of JSON go on.")
+        .at_least(0).honoured(),
     boolean("capek.insecure", "false", "Allows listening beyond loopback without authentication.")
         .honoured(),
     long("capek.journal.file.bytes", "67108864", "The size of one of the four journal files of a data directory.")
