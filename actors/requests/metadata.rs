@@ -1,7 +1,8 @@
 //! Metadata (key 3, versions 0–13): brokers, topics and their leaders, on the listener that the client came in on.
 //!
-//! A topic that is asked for by name and does not exist is created, when both the client and the broker allow it; the answer
-//! waits for its leaders, which spares the client a retry.
+//! A topic that is asked for by name and does not exist is created, when both the client and the broker allow it. As Kafka does,
+//! the answer that brings this about still says that there is none, and clients ask again; here it is late enough for them to
+//! find the topic then.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -121,11 +122,9 @@ async fn look_up(context: &RequestContext, asked: MetadataRequestTopic, may_crea
     if !may_create || !context.broker.config.auto_create_topics {
         return failed(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition);
     }
-    let created = topics::auto_create(&context.broker, &name).await;
-    match (context.broker.image.load().topic_by_name(&name), created) {
-        (Some(topic), _) => describe(context, topic),
-        (None, Err(refusal)) => failed(Some(name), Uuid::ZERO, refusal.code),
-        (None, Ok(_)) => failed(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition),
+    match topics::auto_create(&context.broker, &name).await {
+        Ok(_) => failed(Some(name), Uuid::ZERO, ErrorCode::UnknownTopicOrPartition),
+        Err(refusal) => failed(Some(name), Uuid::ZERO, refusal.code),
     }
 }
 
