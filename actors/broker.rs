@@ -28,6 +28,7 @@ use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinator_manager::{CoordinatorManager, CoordinatorManagerStart, StopCoordinators};
 use crate::coordinator_routes::CoordinatorRoutes;
+use crate::departures::Departures;
 use crate::fetch_sessions::FetchSessions;
 use crate::heartbeat::{Heartbeat, Leave};
 use crate::in_sync_proposer::{InSyncProposerStart, ProposerHandle};
@@ -53,6 +54,8 @@ pub struct BrokerShared {
     pub config: Arc<BrokerConfig>,
     pub cluster_id: String,
     pub image: Arc<ArcSwap<Image>>,
+    /// From that image, lately.
+    pub departures: Arc<Departures>,
     pub routes: Arc<Routes>,
     pub coordinators: Arc<CoordinatorRoutes>,
     pub controller: Arc<Slot<Controller>>,
@@ -151,6 +154,10 @@ pub struct RunningBroker {
 
 /// How long the controller may take to move this broker's leaderships elsewhere, at a stop.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+/// For how long clients are still told who leads instead, at a stop: they connect there before this broker hangs up. A client that
+/// loses the only connection it has starts all over (librdkafka's re-bootstrap: a second or two). Longer than a client waits
+/// before it asks again, `retry.backoff.ms`.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// How long connections may take to answer what they have begun, at a stop.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
@@ -380,6 +387,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         journals: journals.iter().map(|journal| journal.metrics.clone()).collect(),
         ..Metrics::default()
     };
+    let departures = Arc::<Departures>::default();
     let metadata = Metadata {
         published: published.clone(),
         publisher: Arc::default(),
@@ -389,7 +397,12 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         first: Some(ledger),
         quorum: quorum.clone(),
         cluster_dir: cluster_dir(&config),
-        watching: Watching { node_id: config.node_id, quorum: quorum.clone(), changes: metrics.changes.clone() },
+        watching: Watching {
+            node_id: config.node_id,
+            quorum: quorum.clone(),
+            changes: metrics.changes.clone(),
+            departures: departures.clone(),
+        },
         refusals: metrics.refusals.clone(),
     };
     let publisher = metadata.publisher.clone();
@@ -415,6 +428,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         replication_quota: ReplicationQuota::of_leaders(config.clone(), published.clone()),
         cluster_id,
         image: published,
+        departures,
         routes,
         coordinators,
         controller,
@@ -474,10 +488,12 @@ impl RunningBroker {
     /// Stops bottom to top: connections answer what they have begun, replicas stop, journals are closed with the clean mark.
     pub async fn stop(self) -> Result<(), String> {
         self.broker.do_send(Stopping);
-        if let Some((_, heartbeat)) = &self.cluster
-            && !heartbeat.send(Leave { patience: LEAVE_PATIENCE }).await.unwrap_or(false)
-        {
-            warn!("the controller did not let this broker go within {LEAVE_PATIENCE:?}: it goes anyway");
+        if let Some((_, heartbeat)) = &self.cluster {
+            if heartbeat.send(Leave { patience: LEAVE_PATIENCE }).await.unwrap_or(false) {
+                self.say_farewell().await;
+            } else {
+                warn!("the controller did not let this broker go within {LEAVE_PATIENCE:?}: it goes anyway");
+            }
         }
         for listener in &self.listeners {
             // An error says that it is gone already.
@@ -497,6 +513,15 @@ impl RunningBroker {
             arbiter.stop();
         }
         closed
+    }
+
+    /// It leads nothing any more, and says so to its clients for a moment, and who does, before it hangs up on them.
+    async fn say_farewell(&self) {
+        let me = self.shared.config.node_id;
+        let has_successor = self.shared.image.load().brokers().any(|other| other.id != me && !other.fenced);
+        if has_successor {
+            tokio::time::sleep(FAREWELL).await;
+        }
     }
 }
 

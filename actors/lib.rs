@@ -58,6 +58,7 @@ pub mod controller;
 pub mod coordinator_manager;
 pub mod coordinator_routes;
 pub mod data_lane;
+pub mod departures;
 mod features;
 pub mod fetch_sessions;
 mod follower_board;

@@ -3,6 +3,7 @@
 //! All it knows is what it has published. When it ends, the next one goes on from there: it is told the newest image again.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
 use arc_swap::ArcSwap;
@@ -13,6 +14,7 @@ use crate::broker::ChildId;
 use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::cluster_changes::{ClusterChanges, Observer};
 use crate::coordinator_manager::CoordinatorManager;
+use crate::departures::Departures;
 use crate::raft::quorum::Quorum;
 use crate::replica_manager::{ApplyDelta, ReplicaManager};
 use crate::supervision::ExitSignal;
@@ -43,19 +45,21 @@ pub struct MetadataPublisher {
     exit: ExitSignal<ChildId>,
 }
 
-/// Who counts what changes in the cluster.
+/// Who takes note of what changes in the cluster.
 #[derive(Clone)]
 pub struct Watching {
     pub node_id: BrokerId,
     /// In a cluster.
     pub quorum: Option<Arc<Quorum>>,
     pub changes: Arc<ClusterChanges>,
+    pub departures: Arc<Departures>,
 }
 
 impl Watching {
     fn observe(&self, before: &Image, after: &Image, delta: &Delta) {
         let is_controller = self.quorum.as_ref().is_none_or(|quorum| quorum.is_controller());
         self.changes.observe(before, after, delta, Observer { broker: self.node_id, is_controller });
+        self.departures.observe(before, after, delta, Instant::now());
     }
 }
 

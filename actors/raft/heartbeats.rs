@@ -28,8 +28,8 @@ use crate::peer_transport::{PeerError, PeerIdentity, connect};
 const TICK: Duration = Duration::from_millis(100);
 
 /// How often a broker is looked for whose connection has broken.
-const LOOKS_MAX: usize = 10;
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const LOOKS_MAX: usize = 50;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 struct Session {
     epoch: i64,
@@ -117,9 +117,14 @@ impl Heartbeats {
 
     /// Watches the sessions while this node leads.
     pub async fn watch(self: Arc<Self>) {
-        let mut was_controller = false;
+        let (mut controller, mut was_controller) = (None, false);
         loop {
-            tokio::time::sleep(TICK).await;
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                // A new controller does not wait to look who lives.
+                () = self.quorum.controller_is_not(controller) => {}
+            }
+            controller = self.quorum.controller();
             let is_controller = self.quorum.is_controller();
             if is_controller && !was_controller {
                 self.quorum.elections_won.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 
 use super::members::{MembersChange, MembersReply};
+use super::succession::{Claim, ClaimReply};
 use super::types::TypeConfig;
 
 /// The longest message of this lane: one entry of the largest command, or a piece of a snapshot.
@@ -28,6 +29,8 @@ pub enum ControlRequest {
     Propose(Box<Command>),
     Heartbeat(Heartbeat),
     ChangeMembers(MembersChange),
+    /// The controller is dead: who follows?
+    Claim(Claim),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +47,7 @@ pub enum ControlResponse {
     /// The request does not decode here: the other is newer.
     Unknown,
     ChangeMembers(MembersReply),
+    Claim(ClaimReply),
 }
 
 /// What a broker says of itself to one that starts.

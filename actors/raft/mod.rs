@@ -13,7 +13,8 @@
 //! * [`applied`]: the image that follows; [`publication`]: who is told of it.
 //! * [`messages`], [`control_lane`], `network`, [`server`]: what brokers ask of each other, and both ends of it.
 //! * [`quorum`], [`proposer`]: how metadata changes. [`heartbeats`]: which brokers live; [`leader_balance`]: who of
-//!   them leads. [`formation`]: how a group begins; [`members`]: how it changes.
+//!   them leads. `succession`: who follows a controller that is dead for sure. [`formation`]: how a group begins; [`members`]:
+//!   how it changes.
 
 pub mod applied;
 pub mod control_lane;
@@ -32,6 +33,7 @@ pub mod quorum;
 pub mod server;
 mod snapshot;
 mod state_machine;
+mod succession;
 pub mod types;
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::patient_file::Room;
 use super::proposer::{self, Proposal};
 use super::snapshot::SnapshotError;
 use super::state_machine::StateMachine;
+use super::succession::Succession;
 use super::types::{Raft, broker_of, node_of};
 use crate::request_metrics::ErrorCounts;
 
@@ -38,10 +39,8 @@ const RETRY: Duration = Duration::from_millis(50);
 /// A follower calls an election when it has heard nothing for ELECTION_MAX_MS and a random time between the two below: a busy
 /// machine misses seven heartbeats before that.
 const HEARTBEAT_MS: u64 = 100;
-const ELECTION_MIN_MS: u64 = 250;
-const ELECTION_MAX_MS: u64 = 500;
-/// How long one who has seen the controller die waits for the one before it to be elected.
-const SUCCESSION_TURN_MS: u64 = 200;
+pub(super) const ELECTION_MIN_MS: u64 = 250;
+pub(super) const ELECTION_MAX_MS: u64 = 500;
 /// Entries since the last snapshot until the next.
 const SNAPSHOT_ENTRIES: u64 = 5_000;
 /// Entries that stay below a snapshot, so that a peer that was away shortly needs none.
@@ -90,6 +89,7 @@ pub struct Quorum {
     /// The place of the image that this broker acts on.
     published: watch::Sender<u64>,
     heartbeats: OnceLock<Arc<Heartbeats>>,
+    succession: Succession,
     /// What was refused while this node led, a replaced broker's heartbeats too.
     pub refusals: Arc<ErrorCounts>,
     /// How often this node has become the controller.
@@ -115,8 +115,19 @@ impl Quorum {
         let published = watch::Sender::new(0);
         let heartbeats = OnceLock::new();
         let elections_won = AtomicU64::new(0);
-        let quorum = Self { me, raft, applied, lanes, room, proposals, published, heartbeats, refusals, elections_won };
-        Ok(Arc::new(quorum))
+        Ok(Arc::new(Self {
+            me,
+            raft,
+            applied,
+            lanes,
+            room,
+            proposals,
+            published,
+            heartbeats,
+            succession: Succession::default(),
+            refusals,
+            elections_won,
+        }))
     }
 
     /// The group begins, with these voters. Every one of them may say so; it is done once.
@@ -170,21 +181,27 @@ impl Quorum {
         self.heartbeats.get()
     }
 
+    pub(super) fn succession(&self) -> &Succession {
+        &self.succession
+    }
+
     pub fn has_log(&self) -> bool {
         self.raft.metrics().borrow().last_log_index.is_some()
     }
 
     /// As far as this node knows. While its log has no room it cannot be the controller, and does not learn who is.
     pub fn controller(&self) -> Option<BrokerId> {
-        let controller = self.raft.metrics().borrow().current_leader.map(broker_of);
-        controller.filter(|controller| *controller != self.me || !self.room.is_full())
+        self.controller_by(self.raft.metrics().borrow().current_leader)
     }
 
-    /// Resolves when it is another than this, or there is none any more.
+    fn controller_by(&self, leader: Option<u64>) -> Option<BrokerId> {
+        leader.map(broker_of).filter(|controller| *controller != self.me || !self.room.is_full())
+    }
+
+    /// Resolves when raft says that it is another than this, or that there is none any more.
     pub async fn controller_is_not(&self, known: Option<BrokerId>) {
-        let known = known.map(node_of);
         // An error says that raft is gone: then there is nothing to wait for.
-        let _ = self.raft.metrics().wait_for(|metrics| metrics.current_leader != known).await;
+        let _ = self.raft.metrics().wait_for(|metrics| self.controller_by(metrics.current_leader) != known).await;
     }
 
     pub fn is_controller(&self) -> bool {
@@ -201,18 +218,6 @@ impl Quorum {
             if metrics.changed().await.is_err() {
                 return "raft's core is gone".to_owned();
             }
-        }
-    }
-
-    /// The controller is dead for sure: this node stands for election as soon as the others may vote again, instead of waiting
-    /// for as long as one does that only hears nothing.
-    pub(super) async fn succeed(&self, dead: BrokerId) {
-        // One after the other: two at a time would split the votes and cost another election.
-        let turn = self.view().voters.keys().filter(|voter| **voter != dead && **voter < self.me).count() as u64;
-        tokio::time::sleep(Duration::from_millis(ELECTION_MAX_MS + turn * SUCCESSION_TURN_MS)).await;
-        if self.controller().is_none_or(|controller| controller == dead) {
-            // An error says that raft has ended.
-            let _ = self.raft.trigger().elect().await;
         }
     }
 

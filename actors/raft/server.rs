@@ -115,6 +115,7 @@ impl ControlServer {
             ControlRequest::ChangeMembers(change) => {
                 ControlResponse::ChangeMembers(quorum.change_members_here(change).await)
             }
+            ControlRequest::Claim(claim) => ControlResponse::Claim(quorum.claimed_by(peer, claim).await),
             ControlRequest::Heartbeat(heartbeat) => ControlResponse::Heartbeat(match quorum.heartbeats() {
                 Some(heartbeats) => heartbeats.received(heartbeat).await,
                 None => HeartbeatReply::NotController { controller: quorum.controller() },

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use capek_state::cluster::{Image, Partition, Topic};
 use capek_wire::codec::Str;
@@ -89,6 +90,7 @@ fn unsupported(request: MetadataRequest) -> MetadataResponse {
     MetadataResponse { topics, cluster_id: None, ..Default::default() }
 }
 
+/// Those in the cluster, and for a moment those that have left it.
 fn brokers(context: &RequestContext, image: &Image) -> Vec<MetadataResponseBroker> {
     let broker = |broker: &std::sync::Arc<capek_state::cluster::Broker>| {
         let endpoint = broker.endpoint(&context.listener.name)?;
@@ -100,7 +102,8 @@ fn brokers(context: &RequestContext, image: &Image) -> Vec<MetadataResponseBroke
             ..Default::default()
         })
     };
-    image.brokers().filter(|broker| !broker.fenced).filter_map(broker).collect()
+    let now = Instant::now();
+    image.brokers().filter(|known| context.broker.departures.is_named(known, now)).filter_map(broker).collect()
 }
 
 async fn look_up(context: &RequestContext, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {

@@ -112,10 +112,11 @@ impl Client {
             types_filter: types.iter().map(Str::from).collect(),
         };
         self.retry("ListGroups", || async {
-            let metadata = self.refresh(Some(&[])).await?;
+            self.refresh(Some(&[])).await?;
             let mut groups = Vec::new();
-            for id in metadata.brokers.keys() {
-                let connection = self.broker(*id).await?;
+            // The metadata goes on naming a broker for a while that has just left.
+            for member in self.describe_cluster().await?.brokers {
+                let connection = self.broker(member.broker_id).await?;
                 let response = connection.call(&request).await?;
                 check(connection.whom(), "ListGroups", response.error_code, None)?;
                 groups.extend(response.groups);

@@ -70,6 +70,23 @@ fn acked_records_survive_a_controller_kill_and_topics_can_be_made_again_soon() {
     load.stop_and_check(&cluster, "kill -9 of the controller");
 }
 
+/// Where the others find that nobody listens in its place, nobody waits for its lease to end. A machine that is too busy for that may
+/// wait after all, but not each time.
+#[test]
+fn a_controller_whose_death_a_majority_has_found_is_followed_at_once() {
+    let mut cluster = Cluster::start();
+    let is_followed_at_once = |cluster: &mut Cluster| {
+        let controller = cluster.controller();
+        cluster.kill(controller);
+        let next = cluster.controller_but(&[controller]);
+        let found = cluster.broker(next).output().contains("is dead, as a majority has found");
+        cluster.start_again(controller);
+        cluster.wait_until_settled();
+        found
+    };
+    assert!((0..5).any(|_| is_followed_at_once(&mut cluster)));
+}
+
 /// -1 would tell a client that what it is about to read was cut off (KIP-320).
 #[test]
 fn a_partition_that_never_had_a_record_has_lost_none_to_a_new_leader() {

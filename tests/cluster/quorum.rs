@@ -116,6 +116,23 @@ fn a_stopped_broker_has_left_before_it_ends() {
     cluster.wait_until_settled();
 }
 
+/// A client that no more hears of a broker leaves it at once, before it has taken its partitions elsewhere.
+#[test]
+fn clients_hear_who_leads_next_before_a_broker_is_named_no_more() {
+    let mut cluster = Cluster::with_usual_times();
+    cluster.create_topic("moved", 3);
+    cluster.kill(2);
+    wait_for("it is out of the cluster", HEALED_WITHIN, || (cluster.view_of(1, "")?.brokers == [1, 3]).then_some(()));
+    let view = cluster.view_of(1, "moved").expect("it answers");
+    assert_eq!(view.named, [1, 2, 3]);
+    assert!(view.partitions.values().all(|partition| [1, 3].contains(&partition.leader)), "{:?}", view.partitions);
+    assert!(view.partitions.values().all(|partition| !partition.in_sync.contains(&2)), "{:?}", view.partitions);
+    wait_for("it is named no more", HEALED_WITHIN, || (cluster.view_of(1, "")?.named == [1, 3]).then_some(()));
+    cluster.broker_mut(2).spawn();
+    cluster.wait_until_settled();
+    assert_eq!(cluster.view_of(1, "").expect("it answers").named, [1, 2, 3]);
+}
+
 #[test]
 fn a_replaced_disk_is_refused_with_the_way_out() {
     let mut cluster = Cluster::with_usual_times();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::network::Network;
 use crate::support::broker::{Broker, Directory, free_port};
-use crate::support::frames::{Answer, CREATE_TOPICS, Fields, METADATA, RawClient};
+use crate::support::frames::{Answer, CREATE_TOPICS, DESCRIBE_CLUSTER, Fields, METADATA, RawClient};
 use crate::support::wait_for;
 
 /// A few seconds instead of many, so that a test sees sessions end.
@@ -29,7 +29,10 @@ pub struct Cluster {
 /// What one broker says of the cluster and a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
+    /// Those in the cluster.
     pub brokers: Vec<i32>,
+    /// Those whose addresses clients are told: who has just left, too.
+    pub named: Vec<i32>,
     pub controller: i32,
     /// Those that were asked for.
     pub topics: Vec<String>,
@@ -190,7 +193,9 @@ impl Cluster {
     fn ask_metadata(&self, id: i32, asked: Fields) -> Option<View> {
         let mut client = RawClient::try_connect(&self.broker(id).kafka())?;
         client.set_patience(PATIENCE);
-        Some(view(&mut client.try_call(METADATA, 1, asked)?))
+        let mut view = view(&mut client.try_call(METADATA, 1, asked)?);
+        view.brokers = members(&mut client.try_call(DESCRIBE_CLUSTER, 0, Fields::default().i8(0).i8(0).i8(0))?);
+        Some(view)
     }
 
     /// As one of these brokers says.
@@ -320,9 +325,9 @@ fn view(answer: &mut Answer) -> View {
     let mut view = View::default();
     for _ in 0..answer.i32() {
         let (id, _host, _port, _rack) = (answer.i32(), answer.string(), answer.i32(), answer.string());
-        view.brokers.push(id);
+        view.named.push(id);
     }
-    view.brokers.sort_unstable();
+    view.named.sort_unstable();
     view.controller = answer.i32();
     for _ in 0..answer.i32() {
         let (_error, name, _is_internal) = (answer.i16(), answer.string(), answer.i8());
@@ -334,6 +339,24 @@ fn view(answer: &mut Answer) -> View {
         }
     }
     view
+}
+
+/// Of an answer to DescribeCluster: lengths are one more than they say, and no structure has tagged fields.
+fn members(answer: &mut Answer) -> Vec<i32> {
+    let (_tags, _throttle_ms, _error, _message) = (answer.i8(), answer.i32(), answer.i16(), answer.i8());
+    let (_cluster_id, _controller) = (compact_string(answer), answer.i32());
+    let mut members = Vec::new();
+    for _ in 1..answer.i8() {
+        members.push(answer.i32());
+        let (_host, _port, _rack, _tags) = (compact_string(answer), answer.i32(), compact_string(answer), answer.i8());
+    }
+    members.sort_unstable();
+    members
+}
+
+fn compact_string(answer: &mut Answer) -> String {
+    let bytes: Vec<u8> = (1..answer.i8()).map(|_| answer.i8() as u8).collect();
+    String::from_utf8(bytes).expect("the names of hosts and racks are UTF-8")
 }
 
 fn ids(answer: &mut Answer) -> Vec<i32> {

@@ -13,6 +13,7 @@ pub const API_VERSIONS: i16 = 18;
 pub const CREATE_TOPICS: i16 = 19;
 pub const INIT_PRODUCER_ID: i16 = 22;
 pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
+pub const DESCRIBE_CLUSTER: i16 = 60;
 
 pub const LATEST: i64 = -1;
 
