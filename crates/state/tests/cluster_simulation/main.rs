@@ -13,6 +13,8 @@ mod lifecycle;
 mod messages;
 mod random;
 mod replication;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod trouble;
 mod world;
 
@@ -20,9 +22,10 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use checker::Counts;
+use seeds::seeds_or;
 use world::World;
 
-const SEEDS: Range<u64> = 0..400;
+const SEEDS: Range<u64> = 0..6_000;
 const TROUBLE_MS: i64 = 15_000;
 const QUIET_MS: i64 = 8_000;
 /// How much of the end of a failed run is printed.
@@ -49,13 +52,6 @@ fn trace(seed: u64) -> String {
     format!("{}\n{why}", lines[lines.len().saturating_sub(TRACE_LINES)..].join("\n"))
 }
 
-fn seeds() -> Range<u64> {
-    std::env::var("CAPEK_TEST_SEEDS").map_or(SEEDS, |seeds| {
-        let (first, end) = seeds.split_once("..").expect("CAPEK_TEST_SEEDS is FIRST..END");
-        first.parse().expect("a number")..end.parse().expect("a number")
-    })
-}
-
 /// For `--nocapture`: the figures of a campaign.
 #[allow(clippy::print_stdout)]
 fn report(runs: u64, total: &Counts) {
@@ -64,7 +60,7 @@ fn report(runs: u64, total: &Counts) {
 
 #[test]
 fn what_was_confirmed_survives_whatever_happens_to_brokers_disks_and_network() {
-    let seeds = seeds();
+    let seeds = seeds_or(SEEDS);
     let mut total = Counts::default();
     for seed in seeds.clone() {
         let mut world = World::new(seed, false);

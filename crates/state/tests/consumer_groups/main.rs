@@ -9,6 +9,8 @@ mod offsets;
 mod reconciliation;
 mod records;
 mod regexes;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod shard;
 mod simulation;
 mod static_members;

@@ -7,6 +7,7 @@ use capek_state::group::consumer::{Assignment, TopicInfo, Topics};
 use capek_wire::ErrorCode;
 use capek_wire::messages::ConsumerGroupHeartbeatRequest;
 
+use crate::seeds::seeds_or;
 use crate::world::{Answer, REBALANCE_TIMEOUT_MS, World, beat, join, names, topic_id, wire};
 
 /// A generator that gives the same numbers for the same seed.
@@ -265,15 +266,13 @@ impl Simulation {
     }
 }
 
-/// `CAPEK_SIMULATION_SEEDS` runs more, `CAPEK_SIMULATION_SEED` runs one.
+/// `CAPEK_TEST_SEEDS=FIRST..END` runs others.
+const SEEDS: std::ops::Range<u64> = 0..1_500;
+
 #[test]
 fn no_partition_has_two_readers_whatever_members_do() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seed) = number("CAPEK_SIMULATION_SEED") {
-        return Simulation::new(seed).run();
-    }
-    for seed in 1..=number("CAPEK_SIMULATION_SEEDS").unwrap_or(40) {
+    for seed in seeds_or(SEEDS) {
         let outcome = std::panic::catch_unwind(|| Simulation::new(seed).run());
-        assert!(outcome.is_ok(), "seed {seed}");
+        assert!(outcome.is_ok(), "seed {seed} failed: CAPEK_TEST_SEEDS={seed}..{}", seed + 1);
     }
 }

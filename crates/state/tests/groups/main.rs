@@ -8,6 +8,8 @@ mod joining;
 mod model;
 mod offsets;
 mod records;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod sessions;
 mod simulation;
 mod syncing;
