@@ -145,6 +145,33 @@ fn requests_for_what_is_not_there_get_kafkas_error_codes() {
     assert_eq!(produced(&mut answer).error, INVALID_REQUIRED_ACKS);
 }
 
+/// The state of coordinators that are not there yet: made as an ordinary topic it would be wrong for them, and stay so.
+#[test]
+fn internal_topics_without_a_coordinator_are_not_created_on_first_use() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let mut created = |name: &str| {
+        let mut answer = client.call(METADATA, 4, Fields::default().i32(1).string(name).i8(1));
+        let _throttle_ms = answer.i32();
+        for _ in 0..answer.i32() {
+            let (_id, _host, _port, _rack) = (answer.i32(), answer.string(), answer.i32(), answer.string());
+        }
+        let (_cluster_id, _controller_id) = (answer.string(), answer.i32());
+        let (topics, error, _name, _is_internal) = (answer.i32(), answer.i16(), answer.string(), answer.i8());
+        assert_eq!(topics, 1);
+        (error, answer.i32())
+    };
+    for name in ["__transaction_state", "__share_group_state", "__cluster_metadata"] {
+        // A topic that is being made is unknown the first time.
+        for _ in 0..2 {
+            assert_eq!(created(name), (UNKNOWN_TOPIC_OR_PARTITION, 0), "{name}");
+        }
+    }
+    crate::support::wait_for("an ordinary topic", Duration::from_secs(10), || {
+        (created("ordinary") == (0, 1)).then_some(())
+    });
+}
+
 /// KIP-511: a client of tomorrow is told, in the oldest form, what this broker speaks.
 #[test]
 fn api_versions_of_a_later_version_is_answered_in_the_oldest_form() {
