@@ -65,6 +65,11 @@ fn what_kafka_cannot_change_while_it_runs_is_refused_in_its_words() {
     assert!(output.contains("Cannot update these configs dynamically: [num.partitions]"), "{output}");
     let output = refused(&broker, "brokers", "1", "log.retention.ms=0");
     assert!(output.contains("log.retention.ms must be unlimited (-1) or, greater than or equal to 1"), "{output}");
+    let output = refused(&broker, "brokers", "1", "background.threads=30");
+    assert!(output.contains("value should not be greater than double the current value 10"), "{output}");
+    let output = refused(&broker, "brokers", "1", "listeners=PLAINTEXT://127.0.0.1:1");
+    assert!(output.contains("need a restart"), "{output}");
+    configs(&broker, "brokers", "", &["--alter", "--add-config", "background.threads=20"]);
 }
 
 /// What is described is what holds.
