@@ -10,6 +10,9 @@ use capek_state::config::find_broker_config;
 
 use crate::peer_certificates::PeerTlsFiles;
 
+/// Its default depends on how many brokers there are: see [`BrokerConfig::initial_rebalance_delay_ms`].
+pub const INITIAL_REBALANCE_DELAY: &str = "group.initial.rebalance.delay.ms";
+
 /// The static configuration of one broker.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -97,6 +100,13 @@ impl BrokerConfig {
         let default = || find_broker_config(name).and_then(|definition| definition.default);
         let explicit = image.broker_value(self.node_id, &self.properties, name);
         explicit.unwrap_or_else(|| default().unwrap_or_default().to_string())
+    }
+
+    /// `group.initial.rebalance.delay.ms`: while there is one broker and nobody has set it, nobody waits.
+    pub fn initial_rebalance_delay_ms(&self, image: &Image) -> i64 {
+        let is_set = image.broker_value(self.node_id, &self.properties, INITIAL_REBALANCE_DELAY).is_some();
+        let is_alone = image.brokers().count() <= 1;
+        if is_alone && !is_set { 0 } else { self.number(image, INITIAL_REBALANCE_DELAY).max(0) }
     }
 
     pub fn data_arbiter_count(&self) -> usize {

@@ -241,17 +241,14 @@ fn stop(child: &mut Child) {
 }
 
 fn group_config(image: &Image, config: &BrokerConfig, record_bytes_max: usize) -> GroupConfig {
-    const DELAY: &str = "group.initial.rebalance.delay.ms";
     let number = |name: &str| config.number(image, name);
     let int = |name: &str| i32::try_from(number(name)).unwrap_or(i32::MAX);
     let count = |name: &str| usize::try_from(number(name)).unwrap_or(0);
-    let is_delay_set = image.broker_value(config.node_id, &config.properties, DELAY).is_some();
-    let is_alone = image.brokers().count() <= 1;
     GroupConfig {
         session_timeout_min_ms: int("group.min.session.timeout.ms"),
         session_timeout_max_ms: int("group.max.session.timeout.ms"),
         group_size_max: count("group.max.size"),
-        initial_rebalance_delay_ms: if is_alone && !is_delay_set { 0 } else { number(DELAY).max(0) },
+        initial_rebalance_delay_ms: config.initial_rebalance_delay_ms(image),
         offset_metadata_length_max: count("offset.metadata.max.bytes"),
         offsets_retention_ms: number("offsets.retention.minutes").saturating_mul(60_000),
         offsets_retention_check_interval_ms: number("offsets.retention.check.interval.ms"),

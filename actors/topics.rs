@@ -1,7 +1,7 @@
 //! Topics as requests and doors make them: the broker's defaults, and creation on first use.
 
 use capek_state::Refusal;
-use capek_state::cluster::{Command, CreateTopic, Outcome, TopicDefaults};
+use capek_state::cluster::{CLUSTER_METADATA_TOPIC, Command, CreateTopic, Outcome, TopicDefaults};
 use capek_state::group::OFFSETS_TOPIC;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Uuid;
@@ -9,9 +9,13 @@ use capek_wire::ids::Uuid;
 use crate::broker::BrokerShared;
 use crate::controller::Propose;
 
+/// Where Kafka's coordinators of transactions and of share groups keep their state.
+const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+const SHARE_GROUPS_TOPIC: &str = "__share_group_state";
+
 /// The topics that brokers keep for themselves.
 pub fn is_internal(name: &str) -> bool {
-    matches!(name, OFFSETS_TOPIC | "__transaction_state" | "__share_group_state")
+    matches!(name, OFFSETS_TOPIC | TRANSACTIONS_TOPIC | SHARE_GROUPS_TOPIC)
 }
 
 /// `num.partitions` and `default.replication.factor` as they stand now.
@@ -50,6 +54,12 @@ fn offsets_defaults(broker: &BrokerShared) -> (TopicDefaults, Vec<(String, Optio
 pub async fn auto_create(broker: &BrokerShared, name: &str) -> Result<Outcome, Refusal> {
     let (defaults, configs) = match name {
         OFFSETS_TOPIC => offsets_defaults(broker),
+        // Without their coordinators these would be ordinary topics, and stay so when the coordinators come; the third, the
+        // log of Kafka's own metadata, is nobody's to create.
+        TRANSACTIONS_TOPIC | SHARE_GROUPS_TOPIC | CLUSTER_METADATA_TOPIC => {
+            let message = format!("the topic {name} is not created on first use");
+            return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
+        }
         _ => (defaults(broker), Vec::new()),
     };
     let create = CreateTopic {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use capek_state::config::{ConfigDef, broker_configs, group_configs, topic_configs};
+
 /// Which of our crates each crate may use. `src` is `capek`.
 const LAYERS: [(&str, &[&str]); 9] = [
     ("capek", &["capek-actors", "capek-log", "capek-state", "capek-wire", "capek-writeback"]),
@@ -140,6 +142,48 @@ fn every_actor_and_every_request_is_listed() {
             assert!(is_listed, "{directory}/{name} is not in {directory}/{list}");
         }
     }
+}
+
+/// `capek config docs` says of a setting whether it has an effect: it has when the code reads it by its name.
+#[test]
+fn a_setting_is_said_to_have_an_effect_exactly_if_the_code_reads_it() {
+    // The tables, the rules about who may set what, and the client programs, whose settings are called like some of the
+    // broker's.
+    const NO_READERS: [&str; 4] = [
+        "crates/state/src/config/",
+        "crates/state/src/cluster/config_commands.rs",
+        "src/cli/",
+        "src/config/no_effect.rs",
+    ];
+    const READERS: [&str; 2] =
+        ["crates/state/src/config/topic_config.rs", "crates/state/src/config/election_config.rs"];
+    let mut code = String::new();
+    for path in rust_files(&["src", "actors", "crates/state/src", "crates/log/src"]) {
+        let relative = relative(&path);
+        let is_reader = READERS.contains(&relative.as_str()) || !NO_READERS.iter().any(|no| relative.starts_with(no));
+        if is_reader && !is_test_file(&path) {
+            code.extend(read(&path).split("#[cfg(test)]").next());
+        }
+    }
+    let literals: BTreeSet<&str> = code.split('"').collect();
+    let named = |name: &str| literals.contains(name);
+    let is_synonym = |definition: &ConfigDef, name: &str| definition.synonyms.contains(&name);
+    // A topic and a group fall back on what the broker's setting says; of a group's, the broker sets the bounds too.
+    let inherits = |definition: &ConfigDef, name: &str| {
+        let bounds =
+            ["min", "max"].map(|bound| format!("group.{}", definition.name.replacen('.', &format!(".{bound}."), 1)));
+        definition.honoured && (is_synonym(definition, name) || bounds.iter().any(|bound| bound == name))
+    };
+    let is_inherited = |name: &str| {
+        let of_others = topic_configs().iter().chain(group_configs());
+        of_others.into_iter().any(|definition| inherits(definition, name))
+            || broker_configs().any(|newer| newer.honoured && is_synonym(newer, name))
+    };
+    let wrong: Vec<String> = broker_configs()
+        .filter(|definition| definition.honoured != (named(definition.name) || is_inherited(definition.name)))
+        .map(|definition| format!("{} (honoured: {})", definition.name, definition.honoured))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 struct Manifest {

@@ -2,7 +2,7 @@
 
 use capek_state::Refusal;
 use capek_state::cluster::{ConfigKind, ConfigResource};
-use capek_state::config::{check_group_bounds, find_group_config};
+use capek_state::config::{Lookup, check_group_bounds, check_thread_count, find_group_config};
 use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::BrokerId;
@@ -31,23 +31,41 @@ pub fn for_change(node_id: BrokerId, resource_type: i8, name: &Str) -> Result<Co
     }
 }
 
-/// What a broker lets its groups set; only it knows its own configuration. Names and types are judged later.
+/// What a broker lets its groups set, and how far its threads can be changed; only it knows its own configuration. Names
+/// and types are judged later.
 pub fn check_bounds<'a>(
     broker: &BrokerShared,
     resource: &ConfigResource,
-    mut set: impl Iterator<Item = (&'a str, &'a str)>,
+    set: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<(), Refusal> {
-    if resource.kind != ConfigKind::Group || resource.name.is_empty() {
-        return Ok(());
-    }
     let image = broker.image.load();
     let setting = |name: &str| image.broker_setting(broker.config.node_id, &broker.config.properties, name);
+    match resource.kind {
+        ConfigKind::Group if !resource.name.is_empty() => check_groups(set, &setting),
+        ConfigKind::Broker => {
+            let own = image.configs(&ConfigResource::broker(broker.config.node_id));
+            // What is set for all does not change a broker that has its own.
+            let is_own = |name: &str| resource.name.is_empty() && own.contains_key(name);
+            check_threads(set.filter(|(name, _)| !is_own(name)), &setting)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_groups<'a>(mut set: impl Iterator<Item = (&'a str, &'a str)>, setting: Lookup<'_>) -> Result<(), Refusal> {
     let is_legal = |name: &str, value: &str| find_group_config(name).is_some_and(|known| known.check(value).is_ok());
     set.try_for_each(|(name, value)| match is_legal(name, value) {
         true => {
-            check_group_bounds(name, value, &setting).map_err(|problem| Refusal::new(ErrorCode::InvalidConfig, problem))
+            check_group_bounds(name, value, setting).map_err(|problem| Refusal::new(ErrorCode::InvalidConfig, problem))
         }
         false => Ok(()),
+    })
+}
+
+fn check_threads<'a>(mut set: impl Iterator<Item = (&'a str, &'a str)>, setting: Lookup<'_>) -> Result<(), Refusal> {
+    set.try_for_each(|(name, value)| {
+        let current = setting(name).unwrap_or_default();
+        check_thread_count(name, value, &current).map_err(invalid)
     })
 }
 

@@ -19,7 +19,10 @@ pub async fn answer(
     // All are asked before the first is waited for.
     let mut asked = Vec::with_capacity(request.group_ids.len());
     for group in request.group_ids {
-        let shard = coordinator::of_group(&context, &group).await;
+        let shard = match group.is_empty() {
+            true => Err(ErrorCode::InvalidGroupId),
+            false => coordinator::of_group(&context, &group).await,
+        };
         let described = shard.map(|shard| coordinator::send(&shard, DescribeConsumerGroup(group.clone())));
         asked.push((group, described));
     }

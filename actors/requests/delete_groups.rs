@@ -1,5 +1,7 @@
-//! DeleteGroups (key 42, versions 0–2): forgets groups that have no members, with all that they committed.
+//! DeleteGroups (key 42, versions 0–2): forgets groups that have no members, with all that they committed. One that is named
+//! twice is answered once.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use capek_wire::error_code::ErrorCode;
@@ -11,7 +13,8 @@ use crate::group_coordinator::DeleteGroup;
 pub async fn answer(context: Rc<RequestContext>, request: DeleteGroupsRequest, _version: i16) -> DeleteGroupsResponse {
     // All are asked before the first is waited for.
     let mut asked = Vec::with_capacity(request.groups_names.len());
-    for group_id in request.groups_names {
+    let mut seen = BTreeSet::new();
+    for group_id in request.groups_names.into_iter().filter(|group_id| seen.insert(group_id.clone())) {
         let shard = coordinator::of_group(&context, &group_id).await;
         let deleted = shard.map(|shard| coordinator::send(&shard, DeleteGroup(group_id.clone())));
         asked.push((group_id, deleted));

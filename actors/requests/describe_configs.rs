@@ -23,6 +23,7 @@ use capek_wire::messages::describe_configs::{
 use super::config_resource::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, invalid};
 use super::{RequestContext, broker_loggers};
 use crate::broker::BrokerShared;
+use crate::config::INITIAL_REBALANCE_DELAY;
 
 /// The sources of what a subscription and a group have of their own.
 const CLIENT_METRICS_SOURCE: i8 = 7;
@@ -129,8 +130,10 @@ impl Describe<'_> {
             let describe = |definition: &'static ConfigDef| {
                 let mut resolved = resolve_with_origin(definition, sources);
                 resolved.synonyms.extend(farther_synonyms(&resolved));
-                if matches!(definition.name, "broker.id" | "node.id") {
-                    resolved.value = Some(self.broker.config.node_id.to_string());
+                match definition.name {
+                    "broker.id" | "node.id" => resolved.value = Some(self.broker.config.node_id.to_string()),
+                    INITIAL_REBALANCE_DELAY => self.describe_delay(&mut resolved),
+                    _ => {}
                 }
                 self.entry(resolved, definition.dynamic == Dynamic::ReadOnly)
             };
@@ -151,6 +154,15 @@ impl Describe<'_> {
         }
         configs.sort_by(|left, right| left.name.cmp(&right.name));
         configs
+    }
+
+    /// The default that holds is not the one of the table while there is one broker.
+    fn describe_delay(&self, resolved: &mut Resolved) {
+        let delay_ms = self.broker.config.initial_rebalance_delay_ms(self.image).to_string();
+        if resolved.source == ConfigSource::Default {
+            resolved.synonyms.iter_mut().for_each(|synonym| synonym.value = Some(delay_ms.clone()));
+            resolved.value = Some(delay_ms);
+        }
     }
 
     /// What only tools set is told of while it is set.

@@ -1,5 +1,8 @@
 //! What a Fetch request has to do with a session: none, it begins one, or it goes on with one (KIP-227).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use capek_state::fetch_session::{
     AnswerFacts, FINAL_EPOCH, FetchSession, INITIAL_EPOCH, NO_SESSION, PartitionRequest, Place, SessionTopic,
 };
@@ -105,12 +108,22 @@ pub fn asked(request: &mut FetchRequest, session: &SessionUse) -> (Vec<TopicName
     }
 }
 
+/// A partition that is named again is read once, as the last wish says, and where it was named first: as with Kafka.
 fn asked_by_request(request: &mut FetchRequest) -> (Vec<TopicName>, Vec<Asked>) {
-    let (mut topics, mut asked) = (Vec::with_capacity(request.topics.len()), Vec::new());
+    let (mut topics, mut asked) = (Vec::with_capacity(request.topics.len()), Vec::<Asked>::new());
+    let mut places: BTreeMap<_, usize> = BTreeMap::new();
     for (index, topic) in request.topics.iter_mut().enumerate() {
-        topics.push(TopicName { name: std::mem::take(&mut topic.topic), id: topic.topic_id });
-        let partitions = std::mem::take(&mut topic.partitions).into_iter();
-        asked.extend(partitions.map(|request| Asked { topic: index, request, place: None }));
+        let name = TopicName { name: std::mem::take(&mut topic.topic), id: topic.topic_id };
+        for request in std::mem::take(&mut topic.partitions) {
+            match places.entry((name.id, name.name.clone(), request.partition)) {
+                Entry::Occupied(known) => asked[*known.get()].request = request,
+                Entry::Vacant(new) => {
+                    new.insert(asked.len());
+                    asked.push(Asked { topic: index, request, place: None });
+                }
+            }
+        }
+        topics.push(name);
     }
     (topics, asked)
 }

@@ -38,8 +38,10 @@ mod config_resource;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
 mod coordinator;
+mod create_acls;
 mod create_partitions;
 mod create_topics;
+mod delete_acls;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
@@ -75,6 +77,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod remove_raft_voter;
+mod sasl_handshake;
 mod sync_group;
 mod undecided;
 mod unregister_broker;
@@ -165,12 +168,15 @@ pub fn dispatch(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Bu
         ApiKey::SyncGroup => call.serve(reader, sync_group::answer),
         ApiKey::DescribeGroups => call.serve(reader, describe_groups::answer),
         ApiKey::ListGroups => call.serve(reader, list_groups::answer),
+        ApiKey::SaslHandshake => call.answer(reader, sasl_handshake::answer),
         ApiKey::CreateTopics => call.serve(reader, create_topics::answer),
         ApiKey::DeleteTopics => call.serve(reader, delete_topics::answer),
         ApiKey::DeleteRecords => call.serve(reader, delete_records::answer),
         ApiKey::InitProducerId => call.serve(reader, init_producer_id::answer),
         ApiKey::OffsetForLeaderEpoch => call.serve(reader, offset_for_leader_epoch::answer),
-        ApiKey::DescribeAcls => call.answer(reader, describe_acls::answer),
+        ApiKey::DescribeAcls => describe_acls::start(call, reader),
+        ApiKey::CreateAcls => create_acls::start(call, reader),
+        ApiKey::DeleteAcls => delete_acls::start(call, reader),
         ApiKey::DescribeConfigs => call.answer(reader, describe_configs::answer),
         ApiKey::AlterConfigs => call.serve(reader, alter_configs::answer),
         ApiKey::DescribeLogDirs => call.serve(reader, describe_log_dirs::answer),

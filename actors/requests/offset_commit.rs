@@ -27,7 +27,7 @@ pub async fn answer(context: Rc<RequestContext>, request: OffsetCommitRequest, v
     let mut topics = {
         let image = context.broker.image.load();
         let sort_out = |topic| sort_out(&image, topic, version, &mut offsets);
-        request.topics.into_iter().map(sort_out).collect::<Vec<_>>()
+        request.topics.into_iter().filter_map(sort_out).collect::<Vec<_>>()
     };
     let committed = if offsets.is_empty() {
         Ok(Vec::new())
@@ -56,16 +56,20 @@ pub async fn answer(context: Rc<RequestContext>, request: OffsetCommitRequest, v
     OffsetCommitResponse { topics, ..Default::default() }
 }
 
-/// Adds to `offsets` what names a partition that exists; what is wrong with the others stands in the answer.
+/// Adds to `offsets` what names a partition that exists; what is wrong with the others stands in the answer. As with Kafka, of
+/// a topic that exists and of which no partition is named the answer says nothing.
 fn sort_out(
     image: &Image,
     topic: OffsetCommitRequestTopic,
     version: i16,
     offsets: &mut Vec<OffsetToCommit>,
-) -> OffsetCommitResponseTopic {
+) -> Option<OffsetCommitResponseTopic> {
     let is_by_id = version >= TOPIC_ID_VERSION_MIN;
     let found = if is_by_id { image.topic(topic.topic_id) } else { image.topic_by_name(&topic.name) };
     let missing = if is_by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+    if found.is_some() && topic.partitions.is_empty() {
+        return None;
+    }
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for partition in topic.partitions {
         let partition_index = partition.partition_index;
@@ -79,7 +83,7 @@ fn sort_out(
         };
         partitions.push(OffsetCommitResponsePartition { partition_index, error_code: error.code() });
     }
-    OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions }
+    Some(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions })
 }
 
 fn to_commit(topic: &Topic, partition: OffsetCommitRequestPartition) -> OffsetToCommit {

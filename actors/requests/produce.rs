@@ -3,6 +3,7 @@
 //! The records are split off the frame as mutable slices that nobody else holds, so that the partition patches them in place.
 //! Nothing here waits: each partition gets one message, and the answer is collected as their rounds complete.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use capek_wire::messages::ProduceResponse;
 use capek_wire::messages::produce::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
-use capek_wire::produce_view::{PartitionView, ProduceView, TopicRef};
+use capek_wire::produce_view::{PartitionView, ProduceView, TopicRef, TopicView};
 
 use super::leader_hints::{self, LeaderHints};
 use super::{Dispatch, RequestContext, Response};
@@ -45,10 +46,11 @@ const HINTS_VERSION_MIN: i16 = 10;
 
 /// Hands each batch to its partition.
 pub fn start(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<BudgetPermit>) -> Dispatch {
-    let view = match ProduceView::decode(frame) {
+    let mut view = match ProduceView::decode(frame) {
         Ok(view) => view,
         Err(error) => return Dispatch::Close(format!("Produce: {error}")),
     };
+    drop_repeats(&mut view.topics);
     let count = view.topics.iter().map(|topic| topic.partitions.len()).sum();
     let call = PendingProduce::new(count, context.waker.clone(), permit);
     let acks = Acks::from_wire(view.acks);
@@ -79,6 +81,25 @@ pub fn start(context: &Rc<RequestContext>, frame: BytesMut, permit: Option<Budge
     let deadline = Instant::now() + Duration::from_millis(u64::try_from(view.timeout_ms).unwrap_or(0).max(1));
     let header = view.header;
     Dispatch::Produce(PendingResponse { header, acks, call, topics, deadline, has_timed_out: false })
+}
+
+/// Of a partition that is named again the last batch counts and is answered, as with Kafka; a topic of which no partition is
+/// named is not.
+fn drop_repeats(topics: &mut Vec<TopicView>) {
+    topics.retain(|topic| !topic.partitions.is_empty());
+    if let [topic] = &topics[..]
+        && topic.partitions.len() == 1
+    {
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for TopicView { topic, partitions } in topics.iter_mut().rev() {
+        let topic: &TopicRef = topic;
+        partitions.reverse();
+        partitions.retain(|partition| seen.insert((topic, partition.index)));
+        partitions.reverse();
+    }
+    topics.retain(|topic| !topic.partitions.is_empty());
 }
 
 fn find_topic(context: &RequestContext, topic: &TopicRef) -> Result<Arc<TopicRoute>, ErrorCode> {

@@ -1,14 +1,20 @@
 //! The administration of a cluster through Kafka's own tools, unchanged, and what no tool sends by hand-made frames.
 
+use std::time::Duration;
+
 use crate::support::broker::Broker;
 use crate::support::frames::{Fields, NO_SEQUENCE, Sequence, batch};
 use crate::support::programs::{java, output_of, run};
 
+const SASL_HANDSHAKE: i16 = 17;
+const CREATE_ACLS: i16 = 30;
+const DELETE_ACLS: i16 = 31;
 const ALTER_REPLICA_LOG_DIRS: i16 = 34;
 const ELECT_LEADERS: i16 = 43;
 const API_VERSIONS: i16 = 18;
 const CONSUMER_GROUP_HEARTBEAT: i16 = 68;
 const UNSUPPORTED_VERSION: i16 = 35;
+const WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn kafka_reassign_partitions_finds_that_everything_is_in_its_place() {
@@ -195,6 +201,53 @@ fn kafka_configs_finds_no_users_quotas_or_metrics_subscriptions() {
     for kind in ["users", "clients", "ips", "client-metrics"] {
         let output = tool(&broker, "kafka.admin.ConfigCommand", &["--describe", "--entity-type", kind]);
         assert_eq!(output.trim(), "", "{kind}");
+    }
+}
+
+/// Tools take SECURITY_DISABLED for "there are no ACLs"; a connection that closes, they take for a broker that is gone.
+#[test]
+fn acls_and_sasl_are_answered_as_switched_off() {
+    const DISABLED: i16 = 54;
+    const ILLEGAL_SASL_STATE: i16 = 34;
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let acl = |literal: i8| {
+        // A topic `t`, for User:a, from everywhere, may be read.
+        Fields::default().i8(2).string("t").i8(literal).string("User:a").string("*").i8(3).i8(3)
+    };
+    for api in [CREATE_ACLS, DELETE_ACLS] {
+        let body = Fields::default().i32(2).raw(&acl(3).0).raw(&acl(4).0);
+        let mut answer = client.call(api, 1, body);
+        let (_throttle_ms, results) = (answer.i32(), answer.i32());
+        assert_eq!(results, 2, "{api}");
+        for _ in 0..results {
+            assert_eq!((answer.i16(), answer.string()), (DISABLED, "No Authorizer is configured.".to_owned()), "{api}");
+            if api == DELETE_ACLS {
+                assert_eq!(answer.i32(), 0, "no ACL was deleted");
+            }
+        }
+        let mut unknown = broker.client();
+        unknown.send(api, 1, Fields::default().i32(1).raw(&acl(0).0));
+        assert!(unknown.is_closed_within(WITHIN), "{api}: an unknown type of pattern is no request");
+    }
+    for version in [0, 1] {
+        let mut answer = client.call(SASL_HANDSHAKE, version, Fields::default().string("PLAIN"));
+        assert_eq!((answer.i16(), answer.i32()), (ILLEGAL_SASL_STATE, 0));
+    }
+    client.try_api_versions().expect("the connection goes on");
+}
+
+#[test]
+fn kafka_acls_says_that_there_is_no_authorizer() {
+    let broker = Broker::start();
+    let kafka = broker.kafka();
+    for (action, message) in [
+        (&["--list"][..], "SecurityDisabledException: No Authorizer is configured on the broker"),
+        (&["--remove", "--topic", "t", "--force"], "SecurityDisabledException: No Authorizer is configured."),
+    ] {
+        let arguments = [&["--bootstrap-server", kafka.as_str()][..], action].concat();
+        let (_, stdout, stderr) = run(java("org.apache.kafka.tools.AclCommand", &arguments), "");
+        assert!(stdout.contains(message), "{stdout}{stderr}");
     }
 }
 

@@ -8,7 +8,9 @@ use crate::support::programs::{java, output_of, run};
 use crate::support::wait_for;
 
 const DESCRIBE_CONFIGS: i16 = 32;
+const BROKER: i8 = 4;
 const GROUP: i8 = 32;
+const STATIC_CONFIG: i8 = 4;
 const DEFAULT_CONFIG: i8 = 5;
 const GROUP_CONFIG: i8 = 8;
 const MESSAGE_TOO_LARGE: i16 = 10;
@@ -63,6 +65,21 @@ fn what_kafka_cannot_change_while_it_runs_is_refused_in_its_words() {
     assert!(output.contains("Cannot update these configs dynamically: [num.partitions]"), "{output}");
     let output = refused(&broker, "brokers", "1", "log.retention.ms=0");
     assert!(output.contains("log.retention.ms must be unlimited (-1) or, greater than or equal to 1"), "{output}");
+    let output = refused(&broker, "brokers", "1", "background.threads=30");
+    assert!(output.contains("value should not be greater than double the current value 10"), "{output}");
+    let output = refused(&broker, "brokers", "1", "listeners=PLAINTEXT://127.0.0.1:1");
+    assert!(output.contains("need a restart"), "{output}");
+    configs(&broker, "brokers", "", &["--alter", "--add-config", "background.threads=20"]);
+}
+
+/// What is described is what holds.
+#[test]
+fn a_default_that_depends_on_the_cluster_is_described_as_it_holds() {
+    let broker = Broker::start();
+    let delay = |broker: &Broker| setting(broker, BROKER, "1", "group.initial.rebalance.delay.ms");
+    assert_eq!(delay(&broker), ("0".to_owned(), DEFAULT_CONFIG), "one broker does not wait");
+    let broker = Broker::start_with(&["group.initial.rebalance.delay.ms=1500"]);
+    assert_eq!(delay(&broker), ("1500".to_owned(), STATIC_CONFIG));
 }
 
 #[test]
@@ -86,7 +103,7 @@ fn a_limit_of_connections_counts_from_the_next_one_on() {
 fn a_group_is_configured_within_the_bounds_of_the_broker() {
     let broker = Broker::start();
     configs(&broker, "groups", "readers", &["--alter", "--add-config", "consumer.session.timeout.ms=50000"]);
-    let described = || group_setting(&broker, "readers", "consumer.session.timeout.ms");
+    let described = || setting(&broker, GROUP, "readers", "consumer.session.timeout.ms");
     assert_eq!(described(), ("50000".to_owned(), GROUP_CONFIG));
     let output = refused(&broker, "groups", "readers", "consumer.session.timeout.ms=1");
     assert!(output.contains("must be greater than or equal to group.consumer.min.session.timeout.ms"), "{output}");
@@ -95,8 +112,8 @@ fn a_group_is_configured_within_the_bounds_of_the_broker() {
 }
 
 /// Value and source. (The tool would list the groups first.)
-fn group_setting(broker: &Broker, group: &str, name: &str) -> (String, i8) {
-    let body = Fields::default().i32(1).i8(GROUP).string(group).i32(1).string(name).i8(0);
+fn setting(broker: &Broker, kind: i8, resource: &str, name: &str) -> (String, i8) {
+    let body = Fields::default().i32(1).i8(kind).string(resource).i32(1).string(name).i8(0);
     let mut answer = broker.client().call(DESCRIBE_CONFIGS, 1, body);
     let (_throttle_ms, _results, error, _message) = (answer.i32(), answer.i32(), answer.i16(), answer.string());
     let (_type, _name, configs, described) = (answer.i8(), answer.string(), answer.i32(), answer.string());

@@ -17,6 +17,8 @@ const HEARTBEAT: i16 = 12;
 const LEAVE_GROUP: i16 = 13;
 const SYNC_GROUP: i16 = 14;
 const DELETE_TOPICS: i16 = 20;
+const DELETE_GROUPS: i16 = 42;
+const CONSUMER_GROUP_DESCRIBE: i16 = 69;
 
 const CHAOS: [&str; 3] = ["capek.chaos=true", "capek.restart.max=100000", "capek.restart.period.ms=1000"];
 const PANICS: usize = 20;
@@ -412,6 +414,38 @@ fn the_topic_of_the_groups_is_internal_and_clients_cannot_write_to_it() {
     for wanted in ["cleanup.policy=compact", "segment.bytes=104857600", "compression.type=producer"] {
         assert!(described.contains(wanted), "{wanted} in {described}");
     }
+}
+
+/// What no client of good manners sends; the answers are those of a Kafka 4.3.
+#[test]
+fn odd_requests_about_groups_are_answered_as_by_kafka() {
+    const GROUP_ID_NOT_FOUND: i16 = 69;
+    const INVALID_GROUP_ID: i16 = 24;
+    let broker = Broker::start();
+    broker.create_topic("orders", 1);
+    let mut client = broker.client();
+    Group { client: &mut client, id: "readers" }.find();
+    // An empty tag section of the header, one group without a name, and no authorized operations.
+    let mut answer = client.call(CONSUMER_GROUP_DESCRIBE, 0, Fields::default().raw(&[0, 2, 1, 0, 0]));
+    let (_tags, _throttle_ms, groups) = (answer.i8(), answer.i32(), answer.i8() - 1);
+    assert_eq!((groups, answer.i16()), (1, INVALID_GROUP_ID));
+
+    wait_for("all coordinators are loaded", WITHIN, || {
+        let groups = Fields::default().i32(3).string("a").string("b").string("a");
+        let mut answer = client.call(DELETE_GROUPS, 0, groups);
+        let _throttle_ms = answer.i32();
+        let results: Vec<_> = (0..answer.i32()).map(|_| (answer.string(), answer.i16())).collect();
+        let names: Vec<&str> = results.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b"], "a group that is named twice is answered once");
+        results.iter().all(|(_, error)| *error == GROUP_ID_NOT_FOUND).then_some(())
+    });
+
+    let commit = |client: &mut RawClient, topic: &str| {
+        let body = Fields::default().string("readers").i32(-1).string("").i64(-1).i32(1).string(topic).i32(0);
+        client.call(OFFSET_COMMIT, 2, body).i32()
+    };
+    assert_eq!(commit(&mut client, "orders"), 0, "of no partition there is nothing to say");
+    assert_eq!(commit(&mut client, "unknown"), 1);
 }
 
 fn skip_brokers(answer: &mut Answer) {

@@ -145,6 +145,63 @@ fn requests_for_what_is_not_there_get_kafkas_error_codes() {
     assert_eq!(produced(&mut answer).error, INVALID_REQUIRED_ACKS);
 }
 
+/// As with Kafka, the last of them counts, and one answer comes.
+#[test]
+fn a_partition_that_a_request_names_twice_is_answered_once() {
+    let broker = Broker::start();
+    broker.create_topic("twice", 2);
+    let mut client = broker.client();
+    let (first, second, other) =
+        (batch(&[b"a"], NO_SEQUENCE), batch(&[b"b", b"c"], NO_SEQUENCE), batch(&[b"d"], NO_SEQUENCE));
+    let body = Fields::default().i16(-1).i16(-1).i32(10_000).i32(2);
+    let body = body.string("twice").i32(1).i32(0).bytes(&first);
+    let body = body.string("twice").i32(2).i32(1).bytes(&other).i32(0).bytes(&second);
+    let mut answer = client.call(PRODUCE, 7, body);
+    let (topics, _name, partitions) = (answer.i32(), answer.string(), answer.i32());
+    assert_eq!((topics, partitions), (1, 2));
+    for index in [1, 0] {
+        assert_eq!((answer.i32(), answer.i16(), answer.i64()), (index, 0, 0));
+        let (_append_time_ms, _start_offset) = (answer.i64(), answer.i64());
+    }
+    assert_eq!((client.list_offset("twice", 0, LATEST), client.list_offset("twice", 1, LATEST)), ((0, 2), (0, 1)));
+
+    let body = Fields::default().i32(-1).i32(0).i32(1).i32(8 << 20).i8(0).i32(1).string("twice").i32(2);
+    let mut answer = client.call(FETCH, 4, body.i32(0).i64(0).i32(8 << 20).i32(0).i64(2).i32(8 << 20));
+    let (_throttle_ms, topics, _name, partitions) = (answer.i32(), answer.i32(), answer.string(), answer.i32());
+    assert_eq!((topics, partitions), (1, 1));
+    let (index, error, high_watermark, _last_stable) = (answer.i32(), answer.i16(), answer.i64(), answer.i64());
+    assert_eq!((index, error, high_watermark), (0, 0, 2));
+    let aborted = answer.i32().max(0);
+    assert_eq!((aborted, answer.bytes().len()), (0, 0), "it is read from where the last wish says");
+}
+
+/// The state of coordinators that are not there yet: made as an ordinary topic it would be wrong for them, and stay so.
+#[test]
+fn internal_topics_without_a_coordinator_are_not_created_on_first_use() {
+    let broker = Broker::start();
+    let mut client = broker.client();
+    let mut created = |name: &str| {
+        let mut answer = client.call(METADATA, 4, Fields::default().i32(1).string(name).i8(1));
+        let _throttle_ms = answer.i32();
+        for _ in 0..answer.i32() {
+            let (_id, _host, _port, _rack) = (answer.i32(), answer.string(), answer.i32(), answer.string());
+        }
+        let (_cluster_id, _controller_id) = (answer.string(), answer.i32());
+        let (topics, error, _name, _is_internal) = (answer.i32(), answer.i16(), answer.string(), answer.i8());
+        assert_eq!(topics, 1);
+        (error, answer.i32())
+    };
+    for name in ["__transaction_state", "__share_group_state", "__cluster_metadata"] {
+        // A topic that is being made is unknown the first time.
+        for _ in 0..2 {
+            assert_eq!(created(name), (UNKNOWN_TOPIC_OR_PARTITION, 0), "{name}");
+        }
+    }
+    crate::support::wait_for("an ordinary topic", Duration::from_secs(10), || {
+        (created("ordinary") == (0, 1)).then_some(())
+    });
+}
+
 /// KIP-511: a client of tomorrow is told, in the oldest form, what this broker speaks.
 #[test]
 fn api_versions_of_a_later_version_is_answered_in_the_oldest_form() {

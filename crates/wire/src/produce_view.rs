@@ -17,7 +17,7 @@ const FLEXIBLE_FROM: i16 = 9;
 const TOPIC_ID_FROM: i16 = 13;
 
 /// How the request names a topic: by name up to version 12, by id from 13.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TopicRef {
     /// Versions 3 to 12.
     Name(Str),

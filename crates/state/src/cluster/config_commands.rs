@@ -7,15 +7,19 @@ use capek_wire::error_code::ErrorCode;
 
 use super::command::{ConfigOperation, ConfigOperationKind, Decision};
 use super::decide::records;
-use super::election_rules::with_elections;
+use super::election_rules::{DECISIVE_SETTINGS, with_elections};
 use super::image::Image;
 use super::record::{ConfigKind, ConfigResource, Record};
 use super::topic_commands::check_topic_name;
 use crate::Refusal;
 use crate::config::{
-    ConfigType, Dynamic, INTERVAL_MS_MAX, INTERVAL_MS_MIN, connection_overrides, find_broker_config,
-    find_client_metrics_config, find_group_config, find_topic_config, illegal_match, subtract_values, union_values,
+    ConfigDef, ConfigType, Dynamic, INTERVAL_MS_MAX, INTERVAL_MS_MIN, connection_overrides, find_broker_config,
+    find_client_metrics_config, find_group_config, find_topic_config, illegal_match, list_values, subtract_values,
+    union_values,
 };
+
+/// Kafka opens and closes listeners while it runs; a broker here has those that it was started with.
+const AT_START_ONLY: [&str; 2] = ["listeners", "listener.security.protocol.map"];
 
 /// None: back to the default.
 type Changes = Vec<(String, Option<String>)>;
@@ -263,11 +267,58 @@ fn check_broker_changes(
         // Kafka keeps names that it does not know: a plug-in may.
         if let Some(definition) = find_broker_config(base_name(name)) {
             definition.check(value).map_err(invalid_request)?;
+            check_classes(definition, value)?;
         }
     }
+    check_effect(resource, set)?;
     let after = after_changes(current, changes);
     check_connection_limits(&after)?;
     check_cleaner_memory(&after)
+}
+
+/// What would be kept and described, but not hold: Kafka acts upon these while it runs, we do not.
+fn check_effect<'a, S: Iterator<Item = (&'a str, &'a str)>>(
+    resource: &ConfigResource,
+    set: impl Fn() -> S,
+) -> Result<(), Refusal> {
+    let named = |names: &[&str]| -> Vec<&str> {
+        set().map(|(name, _)| name).filter(|name| names.contains(&base_name(name))).collect()
+    };
+    let at_start = named(&AT_START_ONLY);
+    if !at_start.is_empty() {
+        return Err(invalid_request(format!(
+            "Cannot update these configs dynamically: [{}]. Here they need a restart: set them in the broker's file, \
+             environment or flags",
+            at_start.join(", ")
+        )));
+    }
+    if set().any(|(name, value)| name == "cordoned.log.dirs" && !value.trim().is_empty()) {
+        return Err(invalid_request(
+            "cordoned.log.dirs is without effect in this version: no directory can be cordoned",
+        ));
+    }
+    let decisive = named(&DECISIVE_SETTINGS);
+    if !resource.name.is_empty() && !decisive.is_empty() {
+        return Err(invalid_config(format!(
+            "These configs decide elections and cannot be altered for one broker: [{}]. Set them for all brokers, or for \
+             a topic",
+            decisive.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+/// No Java class can be loaded here; those that a default names stand for what is built in.
+fn check_classes(definition: &ConfigDef, value: &str) -> Result<(), Refusal> {
+    let is_class = definition.kind == ConfigType::Class || definition.name == "metric.reporters";
+    let default = definition.default.unwrap_or_default();
+    match list_values(value).into_iter().find(|class| is_class && *class != default) {
+        Some(class) => Err(invalid_request(format!(
+            "Invalid value {value} for configuration {}: Class {class} could not be found.",
+            definition.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn check_cleaner_memory(configs: &BTreeMap<String, String>) -> Result<(), Refusal> {

@@ -42,3 +42,4 @@ pub use read_replica::{ReplicaView, nearest_follower};
 pub use record::{
     BrokerRecord, ConfigKind, ConfigResource, Endpoint, PartitionRecord, PartitionStateRecord, Record, RecordError,
 };
+pub use topic_commands::CLUSTER_METADATA_TOPIC;

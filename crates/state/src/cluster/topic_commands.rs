@@ -21,7 +21,7 @@ const PARTITIONS_MAX: i32 = 10_000;
 const NAME_BYTES_MAX: usize = 249;
 
 /// Kafka keeps its own metadata under this name; nobody may create it.
-const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
+pub const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 pub(super) fn create_topic(image: &Image, command: &CreateTopic) -> Result<Decision, Refusal> {
     check_name(image, &command.name)?;

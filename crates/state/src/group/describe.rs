@@ -16,7 +16,7 @@ pub struct DescribedGroup {
     pub members: Vec<DescribedMember>,
 }
 
-/// Metadata and assignment are empty unless the group is stable.
+/// The metadata is empty unless the group is stable; the assignment is the last one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DescribedMember {
     pub member_id: Str,

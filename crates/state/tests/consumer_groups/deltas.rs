@@ -22,6 +22,7 @@ fn requests_that_no_group_can_accept_are_refused() {
     };
     invalid(|request| request.group_id = "".into(), "GroupId can't be empty.");
     invalid(|request| request.member_id = "".into(), "MemberId can't be empty.");
+    invalid(|request| request.member_id = " \t".into(), "MemberId can't be empty.");
     invalid(|request| request.instance_id = Some("".into()), "InstanceId can't be empty.");
     invalid(|request| request.rack_id = Some("".into()), "RackId can't be empty.");
     invalid(|request| request.rebalance_timeout_ms = -1, "RebalanceTimeoutMs must be provided in first request.");

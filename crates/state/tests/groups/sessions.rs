@@ -1,5 +1,6 @@
 //! Heartbeats, leaving, sessions that end, and static members, whose place is kept.
 
+use bytes::Bytes;
 use capek_state::group::{Effects, GroupMetadata, JoinRequest, SyncAnswer};
 use capek_wire::error_code::ErrorCode;
 
@@ -171,7 +172,7 @@ fn with_static_member() -> Shard {
 #[test]
 fn a_static_member_that_comes_back_keeps_its_place_without_a_rebalance() {
     let mut shard = with_static_member();
-    let request = shard.static_member("instance");
+    let request = JoinRequest { client_id: text("restarted"), ..shard.static_member("instance") };
     let (reply, effects) = shard.join(request);
     let record = group_record(&effects);
     assert_eq!((record.generation, record.leader), (1, Some(text("member-2"))));
@@ -181,6 +182,8 @@ fn a_static_member_that_comes_back_keeps_its_place_without_a_rebalance() {
     // Old clients would take their own id as an order to assign.
     assert_eq!((&answer.leader, answer.members.len(), answer.skip_assignment), (&text("member-1"), 0, false));
     assert_eq!(shard.state(), "Stable");
+    let described = shard.coordinator.describe(GROUP).expect("the group is there");
+    assert_eq!((&described.members[0].client_id, &record.members[0].client_id), (&text("client"), &text("client")));
     assert_eq!(&shard.sync_now("member-2", 1).assignment[..], b"mine");
     // The old self is fenced wherever it shows up.
     assert_eq!(shard.heartbeat_of("member-1", Some("instance"), 1), ErrorCode::FencedInstanceId);
@@ -261,6 +264,10 @@ fn tools_remove_static_members_by_their_instance_id() {
 
 #[test]
 fn a_group_is_described_with_its_members_and_with_what_they_say_while_it_is_stable() {
+    let assignments = |shard: &Shard| -> Vec<Bytes> {
+        let described = shard.coordinator.describe(GROUP).expect("the group is there");
+        described.members.into_iter().map(|member| member.assignment).collect()
+    };
     let mut shard = with_static_member();
     let described = shard.coordinator.describe(GROUP).unwrap();
     assert_eq!((described.state, &described.protocol), ("Stable", &text("range")));
@@ -270,6 +277,11 @@ fn a_group_is_described_with_its_members_and_with_what_they_say_while_it_is_stab
     shard.join(request);
     let described = shard.coordinator.describe(GROUP).unwrap();
     assert_eq!((described.state, &described.protocol), ("PreparingRebalance", &text("")));
-    assert_eq!((described.members.len(), described.members[0].assignment.len()), (2, 0));
+    assert!(described.members.iter().all(|member| member.metadata.is_empty()));
+    assert_eq!(assignments(&shard), ["mine", ""], "what a member had last, it may still be at work on");
+    let again = JoinRequest { instance_id: Some(text("instance")), ..shard.known("member-1") };
+    shard.join(again);
+    assert_eq!(shard.state(), "CompletingRebalance");
+    assert_eq!(assignments(&shard), ["mine", ""]);
     assert_eq!(shard.coordinator.describe("other"), None);
 }

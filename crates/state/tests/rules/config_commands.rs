@@ -268,3 +268,45 @@ fn limits_that_fit_no_connection_or_cleaner_are_refused() {
     let append = "Config value append is not allowed for config key: num.io.threads";
     refused(&brokers, &[("num.io.threads", Append, Some("1"))], ErrorCode::InvalidConfig, append);
 }
+
+#[test]
+fn what_a_running_broker_does_not_act_upon_is_refused() {
+    let broker = ConfigResource::broker(1);
+    let request = ErrorCode::InvalidRequest;
+    for name in ["listeners", "listener.security.protocol.map"] {
+        let message = format!(
+            "Cannot update these configs dynamically: [{name}]. Here they need a restart: set them in the broker's file, \
+             environment or flags"
+        );
+        refused(&broker, &[(name, Set, Some("PLAINTEXT:PLAINTEXT"))], request, &message);
+    }
+    let cordoned = "cordoned.log.dirs is without effect in this version: no directory can be cordoned";
+    refused(&broker, &[("cordoned.log.dirs", Set, Some("*"))], request, cordoned);
+    for (name, value) in [("min.insync.replicas", "2"), ("unclean.leader.election.enable", "true")] {
+        let message = format!(
+            "These configs decide elections and cannot be altered for one broker: [{name}]. Set them for all brokers, or \
+             for a topic"
+        );
+        refused(&broker, &[(name, Set, Some(value))], ErrorCode::InvalidConfig, &message);
+        alter(&image(), &ConfigResource::brokers(), &[(name, Set, Some(value))]).expect("it holds for all brokers");
+    }
+    alter(&image(), &broker, &[("listeners", Delete, None)]).expect("what an older version kept can be taken back");
+}
+
+#[test]
+fn classes_that_cannot_be_loaded_are_refused() {
+    let broker = ConfigResource::broker(1);
+    for (name, value) in [
+        ("principal.builder.class", "org.example.Builder"),
+        ("metric.reporters", "org.example.Builder"),
+        ("listener.name.plaintext.principal.builder.class", "org.example.Builder"),
+    ] {
+        let base = name.trim_start_matches("listener.name.plaintext.");
+        let message =
+            format!("Invalid value {value} for configuration {base}: Class org.example.Builder could not be found.");
+        refused(&broker, &[(name, Set, Some(value))], ErrorCode::InvalidRequest, &message);
+    }
+    let built_in = [("metric.reporters", Set, Some("org.apache.kafka.common.metrics.JmxReporter"))];
+    assert_eq!(alter(&image(), &broker, &built_in).expect("it is the default").len(), 1);
+    alter(&image(), &broker, &[("metric.reporters", Set, Some(""))]).expect("there may be none");
+}

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use capek_state::config::{
     CleanupPolicy, ConfigDef, ConfigType, Dynamic, Flush, TimestampType, TopicConfig, broker_configs,
-    check_group_bounds, client_metrics_configs, connection_overrides, find_broker_config, find_client_metrics_config,
-    find_group_config, find_topic_config, group_configs, topic_configs,
+    check_group_bounds, check_thread_count, client_metrics_configs, connection_overrides, find_broker_config,
+    find_client_metrics_config, find_group_config, find_topic_config, group_configs, topic_configs,
 };
 use capek_wire::batch::Codec;
 
@@ -345,4 +345,22 @@ fn producers_are_remembered_for_as_long_as_the_broker_says() {
         TopicConfig::resolve(&BTreeMap::new(), &asked).producer_id_expiration_ms
     };
     assert_eq!((of(None), of(Some("5000")), of(Some("0"))), (86_400_000, 5000, 86_400_000));
+}
+
+#[test]
+fn thread_pools_are_halved_or_doubled_at_most() {
+    let check = |value: &str| check_thread_count("background.threads", value, "10");
+    for good in ["5", "10", "20", "x", "0"] {
+        assert_eq!(check(good), Ok(()), "{good}"); // what is no legal number is refused for that
+    }
+    let refused = |value: &str, rest: &str| {
+        let start =
+            format!("Dynamic thread count update validation failed for background.threads={value}, value should");
+        assert_eq!(check(value), Err(format!("{start} {rest} the current value 10")));
+    };
+    refused("4", "be at least half");
+    refused("21", "not be greater than double");
+    let cleaner = "Log cleaner threads cannot be increased to more than double the current value 1";
+    assert_eq!(check_thread_count("log.cleaner.threads", "3", "1"), Err(cleaner.to_owned()));
+    assert_eq!(check_thread_count("num.partitions", "30", "1"), Ok(()), "no pool of threads");
 }

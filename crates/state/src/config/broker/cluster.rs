@@ -28,7 +28,7 @@ pub(super) static CLUSTER: &[ConfigDef] = &[
         .honoured(),
     int("controller.quorum.append.linger.ms", "25", "How long the active controller gathers records.").at_least(0),
     boolean("controller.quorum.auto.join.enable", "false", "Whether a new controller joins the quorum by itself."),
-    list("controller.quorum.bootstrap.servers", "", "Where the quorum is looked for."),
+    list("controller.quorum.bootstrap.servers", "", "Where Kafka looks for its quorum. Brokers are named here: two or more without capek.cluster.peers are refused.").honoured(),
     int("controller.quorum.election.backoff.max.ms", "1000", "The longest pause after a failed election.")
         .at_least(0),
     int("controller.quorum.election.timeout.ms", "1000", "How long an election may take.").at_least(0),
@@ -85,7 +85,7 @@ pub(super) static CLUSTER: &[ConfigDef] = &[
         .at_least(0),
     int("replica.fetch.wait.max.ms", "500", "How long a follower's fetch waits for them."),
     long("replica.high.watermark.checkpoint.interval.ms", "5000", "How often high watermarks are written down."),
-    long("replica.lag.time.max.ms", "30000", "How long a follower may lag before it leaves the in-sync replicas."),
+    long("replica.lag.time.max.ms", "30000", "How long a follower may lag before it leaves the in-sync replicas.").honoured(),
     string("replica.selector.class", "", "Whom consumers read from: Kafka's RackAwareReplicaSelector sends them to an in-sync follower in their own rack (client.rack, broker.rack), its LeaderSelector to the leader.").unset()
         .valid(Valid::OneOf(REPLICA_SELECTORS)).honoured(),
     int("replica.socket.receive.buffer.bytes", "65536", "The receive buffer towards a leader."),

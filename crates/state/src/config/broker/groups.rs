@@ -8,40 +8,40 @@ use crate::config::valid::Valid;
 pub(super) static GROUPS: &[ConfigDef] = &[
     int("delete.records.purgatory.purge.interval.requests", "1", "Kafka's clean-up of parked DeleteRecords requests."),
     int("group.consumer.assignment.interval.ms", "1000", "The shortest time between two assignments of a consumer group.")
-        .at_least(0).cluster_wide(),
-    list("group.consumer.assignors", "uniform,range", "The assignors that a consumer group can use; the first is the default."),
+        .at_least(0).cluster_wide().honoured(),
+    list("group.consumer.assignors", "uniform,range", "The assignors that a consumer group can use; the first is the default.").honoured(),
     int("group.consumer.heartbeat.interval.ms", "5000", "How often a member of a consumer group is told to report.")
-        .at_least(1),
+        .at_least(1).honoured(),
     int("group.consumer.max.assignment.interval.ms", "15000", "The largest group.consumer.assignment.interval.ms that a group may set.")
-        .at_least(0),
+        .at_least(0).honoured(),
     int("group.consumer.max.heartbeat.interval.ms", "15000", "The largest heartbeat interval that a group may set.")
-        .at_least(1),
+        .at_least(1).honoured(),
     int("group.consumer.max.session.timeout.ms", "60000", "The largest session timeout that a group may set.")
-        .at_least(1),
-    int("group.consumer.max.size", "2147483647", "The most members of a consumer group.").at_least(1),
+        .at_least(1).honoured(),
+    int("group.consumer.max.size", "2147483647", "The most members of a consumer group.").at_least(1).honoured(),
     string("group.consumer.migration.policy", "bidirectional", "Whether groups move between the classic and the consumer protocol while they run.")
-        .valid(Valid::OneOfIgnoringCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"])),
+        .valid(Valid::OneOfIgnoringCase(&["DISABLED", "DOWNGRADE", "UPGRADE", "BIDIRECTIONAL"])).honoured(),
     int("group.consumer.min.assignment.interval.ms", "0", "The smallest group.consumer.assignment.interval.ms that a group may set.")
-        .at_least(0),
+        .at_least(0).honoured(),
     int("group.consumer.min.heartbeat.interval.ms", "5000", "The smallest heartbeat interval that a group may set.")
-        .at_least(1),
+        .at_least(1).honoured(),
     int("group.consumer.min.session.timeout.ms", "45000", "The smallest session timeout that a group may set.")
-        .at_least(1),
+        .at_least(1).honoured(),
     int("group.consumer.session.timeout.ms", "45000", "After how long without a report a member of a consumer group is removed.")
-        .at_least(1),
+        .at_least(1).honoured(),
     int("group.coordinator.append.linger.ms", "-1", "How long the coordinator gathers records before it writes them.")
         .at_least(-1),
     int("group.coordinator.background.threads", "2", "Kafka's threads for work beside the coordinator.").at_least(1),
     int("group.coordinator.cached.buffer.max.bytes", "1048588", "The largest buffer that the coordinator keeps for reuse.")
         .at_least(524288).cluster_wide(),
     list("group.coordinator.rebalance.protocols", "classic,consumer,streams", "The group protocols that are on.")
-        .valid(Valid::ListOf(&["consumer", "classic", "share", "streams"])),
+        .valid(Valid::ListOf(&["consumer", "classic", "share", "streams"])).honoured(),
     int("group.coordinator.threads", "4", "Kafka's threads for group coordination.").at_least(1),
     int("group.initial.rebalance.delay.ms", "3000", "How long an empty group waits for more members before its first rebalance.")
-        .differs("0 while there is one broker: nobody waits for members who come as fast as they can"),
-    int("group.max.session.timeout.ms", "1800000", "The largest session timeout that a member of a classic group may ask for."),
-    int("group.max.size", "2147483647", "The most members of a classic group.").at_least(1),
-    int("group.min.session.timeout.ms", "6000", "The smallest session timeout that a member of a classic group may ask for."),
+        .differs("0 while there is one broker: nobody waits for members who come as fast as they can").honoured(),
+    int("group.max.session.timeout.ms", "1800000", "The largest session timeout that a member of a classic group may ask for.").honoured(),
+    int("group.max.size", "2147483647", "The most members of a classic group.").at_least(1).honoured(),
+    int("group.min.session.timeout.ms", "6000", "The smallest session timeout that a member of a classic group may ask for.").honoured(),
     int("group.share.assignment.interval.ms", "1000", "The shortest time between two assignments of a share group.")
         .at_least(0).cluster_wide(),
     list("group.share.assignors", "simple", "The assignors that a share group can use."),
@@ -105,18 +105,18 @@ pub(super) static GROUPS: &[ConfigDef] = &[
     int("group.streams.num.standby.replicas", "0", "How many standby replicas a streams group has.").at_least(0),
     int("group.streams.session.timeout.ms", "45000", "After how long without a report a member of a streams group is removed.")
         .at_least(1),
-    int("offset.metadata.max.bytes", "4096", "The longest text that a committed offset may carry."),
+    int("offset.metadata.max.bytes", "4096", "The longest text that a committed offset may carry.").honoured(),
     int("offsets.commit.timeout.ms", "5000", "How long a commit waits for its replicas.").at_least(1),
     int("offsets.load.buffer.size", "5242880", "How much is read at a time when a coordinator loads its offsets.")
         .at_least(1),
-    long("offsets.retention.check.interval.ms", "600000", "How often expired offsets are looked for.").at_least(1),
-    int("offsets.retention.minutes", "10080", "How long the offsets of an empty group are kept.").at_least(1),
-    int("offsets.topic.compression.codec", "0", "The codec of __consumer_offsets, by its number."),
+    long("offsets.retention.check.interval.ms", "600000", "How often expired offsets are looked for.").at_least(1).honoured(),
+    int("offsets.retention.minutes", "10080", "How long the offsets of an empty group are kept.").at_least(1).honoured(),
+    int("offsets.topic.compression.codec", "0", "The codec of __consumer_offsets, by its number.").honoured(),
     int("offsets.topic.num.partitions", "50", "The partitions of __consumer_offsets; never change it later.")
-        .at_least(1),
+        .at_least(1).honoured(),
     short("offsets.topic.replication.factor", "3", "The replicas of __consumer_offsets.")
-        .at_least(1).differs(CAPPED_REASON),
-    int("offsets.topic.segment.bytes", "104857600", "The segment size of __consumer_offsets.").at_least(1),
+        .at_least(1).differs(CAPPED_REASON).honoured(),
+    int("offsets.topic.segment.bytes", "104857600", "The segment size of __consumer_offsets.").at_least(1).honoured(),
     int("share.coordinator.append.linger.ms", "-1", "How long the share coordinator gathers records before it writes them.")
         .at_least(-1),
     int("share.coordinator.cached.buffer.max.bytes", "1048588", "The largest buffer that the share coordinator keeps for reuse.")

@@ -6,7 +6,7 @@ use crate::group::{DescribedGroup, DescribedMember};
 
 impl ClassicGroup {
     pub fn describe(&self) -> DescribedGroup {
-        // Before that they have nothing that holds.
+        // Before that they have not agreed. What they were assigned last they may still be at work on.
         let shown = self.protocol.clone().filter(|_| self.state == ClassicState::Stable);
         let describe_member = |member: &Member| DescribedMember {
             member_id: member.id.clone(),
@@ -14,7 +14,7 @@ impl ClassicGroup {
             client_id: member.client_id.clone(),
             client_host: member.client_host.clone(),
             metadata: shown.as_ref().map(|protocol| member.metadata(protocol)).unwrap_or_default(),
-            assignment: shown.as_ref().map(|_| member.assignment.clone()).unwrap_or_default(),
+            assignment: member.assignment.clone(),
         };
         DescribedGroup {
             state: self.state.name(),

@@ -199,14 +199,12 @@ impl ClassicGroup {
         self.rebalance_or_complete_join(cx);
     }
 
-    /// A member says it anew. A request of it that still waits was given up by its client.
+    /// A member says it anew; as whom it first came, it stays known. A request of it that still waits was given up by its client.
     fn update_member(&mut self, member_id: &Str, request: JoinRequest, reply: ReplyId, cx: &mut Cx<'_>) {
         let member = self.members.get_mut(member_id).expect("the caller has looked");
         if let Some(given_up) = member.join.replace(reply) {
             cx.refuse_join(given_up, ErrorCode::RebalanceInProgress, member_id.clone());
         }
-        member.client_id = request.client_id;
-        member.client_host = request.client_host;
         member.rebalance_timeout_ms = request.rebalance_timeout_ms;
         member.session_timeout_ms = request.session_timeout_ms;
         member.protocols = request.protocols;

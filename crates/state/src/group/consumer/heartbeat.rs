@@ -54,10 +54,11 @@ pub fn check_heartbeat(
 ) -> Result<(), Refusal> {
     let epoch = request.member_epoch;
     let needs_id = version >= MEMBER_CHOOSES_ID || epoch > JOIN_EPOCH || epoch == LEAVE_EPOCH;
-    check(!needs_id || !request.member_id.is_empty(), "MemberId can't be empty.")?;
-    check(!request.group_id.is_empty(), "GroupId can't be empty.")?;
-    check(request.instance_id.as_ref().is_none_or(|id| !id.is_empty()), "InstanceId can't be empty.")?;
-    check(request.rack_id.as_ref().is_none_or(|id| !id.is_empty()), "RackId can't be empty.")?;
+    let is_blank = |id: &Str| id.chars().all(|letter| letter <= ' ');
+    check(!needs_id || !is_blank(&request.member_id), "MemberId can't be empty.")?;
+    check(!is_blank(&request.group_id), "GroupId can't be empty.")?;
+    check(!request.instance_id.as_ref().is_some_and(is_blank), "InstanceId can't be empty.")?;
+    check(!request.rack_id.as_ref().is_some_and(is_blank), "RackId can't be empty.")?;
     match epoch {
         JOIN_EPOCH => check_join(request)?,
         AWAY_EPOCH => check(request.instance_id.is_some(), "InstanceId can't be null.")?,
