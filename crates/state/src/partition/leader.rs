@@ -318,8 +318,9 @@ impl Leader {
         }
         self.unsubmitted_from = self.unsubmitted_from.max(end_offset);
         self.flushed_end = self.flushed_end.max(end_offset);
-        release(&mut self.parked_local, self.flushed_end, effects);
+        // First the high watermark: a producer that reads after its answer finds what it wrote, as far as that is committed.
         self.advance(effects);
+        release(&mut self.parked_local, self.flushed_end, effects);
     }
 
     /// A follower asks for what comes after `fetch_offset`: it holds everything before, in agreement with this log.
