@@ -7,6 +7,7 @@ use capek_wire::codec::Str;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::BrokerId;
 
+use super::{change, repeated};
 use crate::broker::BrokerShared;
 
 pub const TOPIC: i8 = 2;
@@ -69,8 +70,33 @@ fn check_threads<'a>(mut set: impl Iterator<Item = (&'a str, &'a str)>, setting:
     })
 }
 
-pub fn repeated_resource() -> Refusal {
-    invalid("Each resource must appear at most once.".to_string())
+/// What became of one resource of a request.
+pub struct Changed {
+    pub resource_type: i8,
+    pub resource_name: Str,
+    pub error_code: i16,
+    pub error_message: Option<Str>,
+}
+
+/// Changes resources one by one, in their order; one that is named twice is refused each time.
+pub async fn change_each<R>(
+    resources: Vec<R>,
+    key: impl Fn(&R) -> (i8, Str),
+    change_one: impl AsyncFn(R) -> Result<(), Refusal>,
+) -> Vec<Changed> {
+    let keys: Vec<_> = resources.iter().map(key).collect();
+    let twice = repeated(keys.iter());
+    let mut changed = Vec::with_capacity(resources.len());
+    for (resource, key) in resources.into_iter().zip(keys) {
+        let result = match twice.contains(&key) {
+            true => Err(invalid("Each resource must appear at most once.".to_string())),
+            false => change_one(resource).await,
+        };
+        let (error_code, error_message) = change::error_of(&result);
+        let (resource_type, resource_name) = key;
+        changed.push(Changed { resource_type, resource_name, error_code, error_message });
+    }
+    changed
 }
 
 pub fn invalid(message: String) -> Refusal {

@@ -11,8 +11,8 @@ use capek_wire::messages::incremental_alter_configs::{
     IncrementalAlterConfigsResponse,
 };
 
-use super::config_resource::{self, BROKER_LOGGER};
-use super::{RequestContext, broker_loggers, change, repeated};
+use super::config_resource::{self, BROKER_LOGGER, Changed};
+use super::{RequestContext, broker_loggers, change};
 use crate::broker::BrokerShared;
 
 pub async fn answer(
@@ -21,25 +21,20 @@ pub async fn answer(
     _version: i16,
 ) -> IncrementalAlterConfigsResponse {
     let key = |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
-    let keys: Vec<_> = request.resources.iter().map(key).collect();
-    let twice = repeated(keys.iter());
-    let mut responses = Vec::with_capacity(request.resources.len());
-    for (resource, key) in request.resources.into_iter().zip(keys) {
-        let altered = match twice.contains(&key) {
-            true => Err(config_resource::repeated_resource()),
-            false => alter(&context.broker, resource, request.validate_only).await,
-        };
-        let (error_code, error_message) = change::error_of(&altered);
-        let (resource_type, resource_name) = key;
-        responses.push(AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type,
-            resource_name,
-            ..Default::default()
-        });
-    }
+    let change_one = async |resource| alter(&context.broker, resource, request.validate_only).await;
+    let changed = config_resource::change_each(request.resources, key, change_one).await;
+    let responses = changed.into_iter().map(response).collect();
     IncrementalAlterConfigsResponse { responses, ..Default::default() }
+}
+
+fn response(changed: Changed) -> AlterConfigsResourceResponse {
+    AlterConfigsResourceResponse {
+        error_code: changed.error_code,
+        error_message: changed.error_message,
+        resource_type: changed.resource_type,
+        resource_name: changed.resource_name,
+        ..Default::default()
+    }
 }
 
 async fn alter(broker: &BrokerShared, asked: AlterConfigsResource, validate_only: bool) -> Result<(), Refusal> {

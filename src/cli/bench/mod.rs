@@ -20,6 +20,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use capek_wire::Uuid;
 use capek_wire::batch::{BatchBuilder, Codec};
+use capek_wire::error_code::ErrorCode;
 use clap::{Args, Subcommand};
 
 use super::Failure;
@@ -146,9 +147,15 @@ async fn prepare_topic(client: &Client, topic: &str, sending: &Sending) -> Resul
         let (configs, assignments) = (Vec::new(), Vec::new());
         let new_topic = NewTopic { name: topic.to_owned(), partitions, replication_factor, configs, assignments };
         for outcome in client.create_topics(&[new_topic], false).await? {
-            outcome.result?;
+            match outcome.result {
+                // Another one has just made it; or this request, whose first answer was lost.
+                Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => {}
+                result => result?,
+            }
         }
         client.wait_for_topic(topic).await?;
+        // Batches do not go again here, so that their times are those of one request: until each leader knows that it leads.
+        client.offset_bounds(topic).await?;
     }
     let metadata = client.topic(topic).await?;
     Ok((metadata.id, metadata.partitions.iter().map(|(index, partition)| (*index, partition.leader)).collect()))
