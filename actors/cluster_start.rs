@@ -68,7 +68,8 @@ pub async fn join(
     let is_new = raft::is_new(&directory).map_err(refused)?;
     let me = Arc::new(identity(config, cluster, known_cluster_id)?);
     let control = Arc::new(ControlServer::new(me.clone(), !is_new));
-    let service = PeerService { me: me.clone(), control: control.clone(), shared: Arc::default() };
+    let service =
+        PeerService { me: me.clone(), control: control.clone(), shared: Arc::default(), connections: Arc::default() };
     let (shared, peers) = (service.shared.clone(), control.peers.clone());
     // Raft, its timers and all control lanes are here, and no data.
     let arbiter = Arbiter::new();

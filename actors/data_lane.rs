@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use capek_log::{ReadError, ReadOutcome, ReadRequest};
+use capek_state::partition::FollowerVoice;
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::BrokerId;
+use capek_wire::ids::{BrokerId, LeaderEpoch};
 use capek_wire::peer::replication::{
     DataOneWay, DataRequest, DataResponse, EpochEnd, FETCHES_MAX, FetchPartition, FetchPosition, FetchRequest,
     FetchResponse, FetchedPartition, Flushed, SessionSlot,
@@ -62,6 +63,8 @@ struct Waiting {
 struct Session {
     broker: Arc<BrokerShared>,
     from: BrokerId,
+    /// See [`FollowerVoice`].
+    connection: u64,
     broker_epoch: i64,
     slots: Vec<Option<SlotState>>,
     ready: Arc<ReadySlots>,
@@ -92,7 +95,7 @@ enum News {
 }
 
 /// Serves one connection until it ends, on an arbiter where records move: the one it was accepted on carries none.
-pub async fn serve(stream: PeerStream, hello: Hello, broker: Arc<BrokerShared>) {
+pub async fn serve(stream: PeerStream, hello: Hello, connection: u64, broker: Arc<BrokerShared>) {
     let from = hello.from;
     let arbiters = &broker.data_arbiters;
     let arbiter = arbiters[from.unsigned_abs() as usize % arbiters.len()].clone();
@@ -102,17 +105,23 @@ pub async fn serve(stream: PeerStream, hello: Hello, broker: Arc<BrokerShared>) 
     };
     arbiter.spawn(async move {
         match moving.arrive() {
-            Ok(socket) => carry(socket, from, broker).await,
+            Ok(socket) => carry(socket, from, connection, broker).await,
             Err(error) => warn!("the data connection of broker {from} cannot be moved: {error}"),
         }
     });
 }
 
-async fn carry<S: AsyncRead + AsyncWrite + 'static>(stream: S, from: BrokerId, broker: Arc<BrokerShared>) {
+async fn carry<S: AsyncRead + AsyncWrite + 'static>(
+    stream: S,
+    from: BrokerId,
+    connection: u64,
+    broker: Arc<BrokerShared>,
+) {
     let (reader, writer) = tokio::io::split(stream);
     let session = Session {
         broker,
         from,
+        connection,
         broker_epoch: -1,
         slots: Vec::new(),
         ready: Arc::default(),
@@ -207,6 +216,11 @@ impl Session {
         }
     }
 
+    fn voice(&self, leader_epoch: LeaderEpoch) -> FollowerVoice {
+        let Session { from: broker, broker_epoch, connection, .. } = *self;
+        FollowerVoice { broker, broker_epoch, leader_epoch, connection }
+    }
+
     fn flushed(&mut self, reports: &[Flushed]) {
         for report in reports {
             let Some(slot) = self.slots.get(report.slot as usize).and_then(Option::as_ref) else { continue };
@@ -215,7 +229,7 @@ impl Session {
                 continue;
             }
             let board = &shared.followers;
-            if board.flushed(self.from, self.broker_epoch, report.leader_epoch, report.end_offset) {
+            if board.flushed(self.voice(report.leader_epoch), report.end_offset) {
                 poke(slot);
             }
         }
@@ -370,7 +384,7 @@ impl Session {
         }
         let board = &shared.followers;
         let is_first = state.high_watermark < 0;
-        if board.fetched(self.from, self.broker_epoch, state.asked.leader_epoch, fetch_offset, now_ms()) {
+        if board.fetched(self.voice(state.asked.leader_epoch), fetch_offset, now_ms()) {
             poke(state);
         }
         if fetch_offset < written_end {

@@ -1,75 +1,49 @@
-//! What the followers of a partition have said of themselves, latest word each: the data lane writes it, the leader reads it.
+//! What the followers of a partition have said of themselves: the data lane writes it, the leader reads it.
 //!
 //! A board instead of messages: however often followers fetch, at most one poke is on its way to the leader, and a leader that
 //! starts again after a panic finds here what its followers will not repeat.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use capek_state::cluster::ReplicaView;
+use capek_state::partition::{FollowerReport, FollowerReports, FollowerVoice};
 use capek_wire::ids::{BrokerId, LeaderEpoch, Offset};
-
-/// One follower's place, in agreement with the leader of this epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FollowerReport {
-    pub leader_epoch: LeaderEpoch,
-    pub broker_epoch: i64,
-    pub fetch_offset: Offset,
-    /// -1: it has not said.
-    pub flushed_end: Offset,
-    pub fetch_ms: i64,
-}
 
 #[derive(Default)]
 pub struct FollowerBoard {
-    reports: Mutex<BTreeMap<BrokerId, FollowerReport>>,
+    reports: Mutex<FollowerReports>,
     is_poked: AtomicBool,
 }
 
 impl FollowerBoard {
-    /// `from` holds everything below `fetch_offset`. True: tell the leader that there is news.
-    pub fn fetched(
-        &self,
-        from: BrokerId,
-        broker_epoch: i64,
-        leader_epoch: LeaderEpoch,
-        fetch_offset: Offset,
-        now_ms: i64,
-    ) -> bool {
-        let mut reports = self.lock();
-        let known =
-            reports.get(&from).filter(|known| (known.leader_epoch, known.broker_epoch) == (leader_epoch, broker_epoch));
-        let flushed_end = known.map_or(-1, |known| known.flushed_end.min(fetch_offset));
-        reports
-            .insert(from, FollowerReport { leader_epoch, broker_epoch, fetch_offset, flushed_end, fetch_ms: now_ms });
-        !self.is_poked.swap(true, Ordering::AcqRel)
+    /// The follower holds everything below `fetch_offset`. True: tell the leader that there is news.
+    pub fn fetched(&self, voice: FollowerVoice, fetch_offset: Offset, now_ms: i64) -> bool {
+        let is_news = self.lock().fetched(voice, fetch_offset, now_ms);
+        is_news && self.wants_poke()
     }
 
-    /// `from` has everything below `end_offset` on its disk.
-    pub fn flushed(&self, from: BrokerId, broker_epoch: i64, leader_epoch: LeaderEpoch, end_offset: Offset) -> bool {
-        let mut reports = self.lock();
-        let Some(known) = reports.get_mut(&from) else { return false };
-        if (known.leader_epoch, known.broker_epoch) != (leader_epoch, broker_epoch) || known.flushed_end >= end_offset {
-            return false;
-        }
-        known.flushed_end = end_offset;
+    /// The follower has everything below `end_offset` on its disk.
+    pub fn flushed(&self, voice: FollowerVoice, end_offset: Offset) -> bool {
+        let is_news = self.lock().flushed(voice, end_offset);
+        is_news && self.wants_poke()
+    }
+
+    fn wants_poke(&self) -> bool {
         !self.is_poked.swap(true, Ordering::AcqRel)
     }
 
     /// The reports in this leader epoch; what comes from here on asks for another poke.
     pub fn read(&self, leader_epoch: LeaderEpoch) -> Vec<(BrokerId, FollowerReport)> {
         self.is_poked.store(false, Ordering::Release);
-        let reports = self.lock();
-        let current = reports.iter().filter(|(_, report)| report.leader_epoch == leader_epoch);
-        current.map(|(from, report)| (*from, *report)).collect()
+        self.lock().of_epoch(leader_epoch).collect()
     }
 
     /// Where each stands in this leader epoch; whoever asks does not want to be told of news.
     pub fn views(&self, leader_epoch: LeaderEpoch) -> Vec<ReplicaView> {
-        let reports = self.lock();
-        let current = reports.iter().filter(|(_, report)| report.leader_epoch == leader_epoch);
-        current.map(|(from, report)| ReplicaView { broker: *from, end_offset: report.fetch_offset }).collect()
+        let view =
+            |(broker, report): (BrokerId, FollowerReport)| ReplicaView { broker, end_offset: report.fetch_offset };
+        self.lock().of_epoch(leader_epoch).map(view).collect()
     }
 
     /// Another epoch begins: what was said in the last one says nothing of it.
@@ -77,7 +51,45 @@ impl FollowerBoard {
         self.lock().clear();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<BrokerId, FollowerReport>> {
+    fn lock(&self) -> MutexGuard<'_, FollowerReports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn voice(connection: u64) -> FollowerVoice {
+        FollowerVoice { broker: 2, broker_epoch: 20, leader_epoch: 7, connection }
+    }
+
+    /// Where broker 2 is, and what it has flushed.
+    fn place(board: &FollowerBoard) -> (Offset, Offset) {
+        let reports = board.read(7);
+        let [(2, report)] = reports[..] else { panic!("{reports:?}") };
+        (report.fetch_offset, report.flushed_end)
+    }
+
+    #[test]
+    fn a_leader_is_poked_once_until_it_looks() {
+        let board = FollowerBoard::default();
+        assert!(board.fetched(voice(1), 5, 0));
+        assert!(!board.fetched(voice(1), 6, 0) && !board.flushed(voice(1), 6), "one poke is on its way");
+        assert_eq!(place(&board), (6, 6));
+        assert!(!board.flushed(voice(1), 6), "that is known");
+        assert!(board.fetched(voice(1), 7, 0));
+    }
+
+    #[test]
+    fn word_over_a_connection_that_is_gone_takes_nothing_back() {
+        let board = FollowerBoard::default();
+        board.fetched(voice(1), 5, 0);
+        board.fetched(voice(2), 6, 0);
+        board.flushed(voice(2), 6);
+        assert_eq!(place(&board), (6, 6));
+        assert!(!board.fetched(voice(1), 5, 0) && !board.flushed(voice(1), 5), "no reason to look");
+        assert_eq!(place(&board), (6, 6));
+        assert_eq!(board.views(7), [ReplicaView { broker: 2, end_offset: 6 }]);
     }
 }

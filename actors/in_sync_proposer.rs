@@ -11,7 +11,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Wrap
 use arc_swap::ArcSwap;
 use capek_state::Refusal;
 use capek_state::cluster::{AlterPartition, AlterPartitions, Command, Image, Outcome};
-use capek_state::partition::in_sync_refusal_is_final;
+use capek_state::partition::{Ask, Asking, Fate};
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, TopicId};
 use log::{debug, info};
@@ -52,15 +52,38 @@ pub struct ProposerHandle {
 #[derive(Default)]
 struct Unsettled {
     /// The latest of each partition.
-    wishes: BTreeMap<Id, ProposeInSync>,
+    wishes: BTreeMap<Id, Wish>,
     /// Offline here (or back), and the controller has not been heard to know.
     offline: BTreeMap<Id, bool>,
 }
 
+#[derive(Clone)]
+struct Wish {
+    wanted: ProposeInSync,
+    asking: Asking,
+}
+
+impl Wish {
+    fn id(&self) -> Id {
+        let key = &self.wanted.partition.key;
+        (key.topic_id, key.partition)
+    }
+
+    fn about(&self) -> (LeaderEpoch, i32) {
+        (self.wanted.leader_epoch, self.wanted.partition_epoch)
+    }
+}
+
 impl ProposerHandle {
-    pub fn propose(&self, wish: ProposeInSync) {
-        let id = (wish.partition.key.topic_id, wish.partition.key.partition);
-        lock(&self.unsettled).wishes.insert(id, wish);
+    pub fn propose(&self, wanted: ProposeInSync) {
+        let mut wish = Wish { wanted, asking: Asking::default() };
+        let mut unsettled = lock(&self.unsettled);
+        // A leader that has begun again wants the same; what was asked for that may be on its way.
+        if let Some(known) = unsettled.wishes.get(&wish.id()).filter(|known| known.about() == wish.about()) {
+            wish.asking = known.asking;
+        }
+        unsettled.wishes.insert(wish.id(), wish);
+        drop(unsettled);
         self.wake(Wake::Wishes);
     }
 
@@ -98,6 +121,15 @@ fn lock(unsettled: &Mutex<Unsettled>) -> MutexGuard<'_, Unsettled> {
 }
 
 type Id = (TopicId, PartitionIndex);
+/// Of a wish, with what it is about.
+type Asked = (Id, (LeaderEpoch, i32));
+
+impl Unsettled {
+    /// The wish that was asked for, unless another has taken its place.
+    fn known(&mut self, (id, about): &Asked) -> Option<&mut Wish> {
+        self.wishes.get_mut(id).filter(|wish| wish.about() == *about)
+    }
+}
 
 /// There is something new to be told to the controller.
 #[derive(Message, Clone, Copy)]
@@ -146,20 +178,21 @@ impl InSyncProposer {
         if self.is_proposing {
             return;
         }
-        let wishes: Vec<_> = lock(&self.unsettled).wishes.values().take(BATCH_MAX).cloned().collect();
-        if wishes.is_empty() {
+        let mut unsettled = lock(&self.unsettled);
+        if unsettled.wishes.is_empty() {
             return;
         }
-        let Some(broker_epoch) = self.image.load().broker(self.node_id).map(|broker| broker.epoch) else {
+        let image = self.image.load_full();
+        let broker_epoch = image.broker(self.node_id).map(|broker| broker.epoch);
+        let (Some(broker_epoch), Some(controller)) = (broker_epoch, self.controller.get()) else {
+            drop(unsettled);
             return self.propose_later(context);
         };
-        let id_of = |wish: &ProposeInSync| (wish.partition.key.topic_id, wish.partition.key.partition);
-        let asked: Vec<_> = wishes.iter().map(|wish| (id_of(wish), wish.partition_epoch)).collect();
-        let partitions = wishes.iter().map(|wish| self.alter(wish, broker_epoch)).collect();
+        let wishes = unsettled.wishes.values_mut().take(BATCH_MAX);
+        let (asked, partitions): (Vec<_>, _) =
+            wishes.map(|wish| ((wish.id(), wish.about()), alter(wish, (self.node_id, broker_epoch), &image))).unzip();
+        drop(unsettled);
         let command = Command::AlterPartitions(AlterPartitions { broker: self.node_id, broker_epoch, partitions });
-        let Some(controller) = self.controller.get() else {
-            return self.propose_later(context);
-        };
         self.is_proposing = true;
         let answer = async move { controller.send(Propose(command)).await };
         context.spawn(answer.into_actor(self).map(move |answer, proposer, context| {
@@ -171,77 +204,56 @@ impl InSyncProposer {
         }));
     }
 
-    fn alter(&self, wish: &ProposeInSync, broker_epoch: i64) -> AlterPartition {
-        let epoch_of = |(broker, epoch): &(BrokerId, i64)| {
-            let epoch = if *broker == self.node_id { broker_epoch } else { *epoch };
-            // One that was in sync before this leader began may not have fetched yet: it is known by the image.
-            let known = || self.image.load().broker(*broker).map_or(-1, |broker| broker.epoch);
-            (*broker, if epoch < 0 { known() } else { epoch })
-        };
-        AlterPartition {
-            topic_id: wish.partition.key.topic_id,
-            partition: wish.partition.key.partition,
-            leader_epoch: wish.leader_epoch,
-            partition_epoch: wish.partition_epoch,
-            isr: wish.members.iter().map(epoch_of).collect(),
-        }
-    }
-
-    fn answered(&mut self, asked: &[(Id, i32)], answer: Result<Outcome, Refusal>, context: &mut Context<Self>) {
-        let Ok(Outcome::Each(outcomes)) = answer else {
-            // Not for certain: the command may have been carried out, or may be yet.
-            debug!("in-sync sets were not answered: {answer:?}");
-            return self.propose_later(context);
-        };
-        // The controller has yet to learn what the leader knows.
-        let mut is_early = false;
+    fn answered(&mut self, asked: &[Asked], answer: Result<Outcome, Refusal>, context: &mut Context<Self>) {
         let mut unsettled = lock(&self.unsettled);
-        for ((id, partition_epoch), outcome) in asked.iter().zip(outcomes) {
-            let Some(wish) = unsettled.wishes.get(id).filter(|wish| wish.partition_epoch == *partition_epoch) else {
-                continue;
-            };
-            let key = &wish.partition.key;
-            match outcome {
-                Ok(()) => info!("{key}: in sync: {:?}", wish.members.iter().map(|member| member.0).collect::<Vec<_>>()),
-                Err(refusal) if refusal.code == ErrorCode::NotController => {
-                    is_early = true;
-                    continue;
-                }
-                Err(refusal) => {
-                    debug!("{key}: an in-sync set was refused: {refusal}");
-                    // What is not final is settled by the image.
-                    if in_sync_refusal_is_final(refusal.code) {
-                        self.refuse(wish);
+        let outcomes = match answer {
+            Ok(Outcome::Each(outcomes)) => outcomes,
+            answer => {
+                debug!("in-sync sets were not answered: {answer:?}");
+                // One that was not answered in time may be carried out yet.
+                if answer.is_err_and(|refusal| refusal.code != ErrorCode::RequestTimedOut) {
+                    for asked in asked {
+                        if let Some(wish) = unsettled.known(asked) {
+                            wish.asking.unheard();
+                        }
                     }
                 }
+                drop(unsettled);
+                return self.propose_later(context);
             }
-            unsettled.wishes.remove(id);
+        };
+        let mut is_again = false;
+        for (asked, outcome) in asked.iter().zip(outcomes) {
+            let Some(wish) = unsettled.known(asked) else { continue };
+            let (key, members) = (&wish.wanted.partition.key, &wish.wanted.members);
+            match &outcome {
+                Ok(()) => info!("{key}: in sync: {:?}", members.iter().map(|member| member.0).collect::<Vec<_>>()),
+                Err(refusal) => debug!("{key}: an in-sync set was refused: {refusal}"),
+            }
+            match wish.asking.answered(outcome.map_err(|refusal| refusal.code)) {
+                Fate::AskAgain => {
+                    is_again = true;
+                    continue;
+                }
+                Fate::Refused => refuse(&self.routes, &wish.wanted),
+                Fate::Shown => {}
+            }
+            unsettled.wishes.remove(&asked.0);
         }
         drop(unsettled);
-        if is_early {
+        if is_again {
             return self.propose_later(context);
         }
         self.propose_next(context);
-    }
-
-    fn refuse(&self, wish: &ProposeInSync) {
-        let key = &wish.partition.key;
-        let topic = self.routes.topic_by_id(key.topic_id);
-        let route = topic.as_ref().and_then(|topic| topic.serving(key.partition).ok());
-        if let Some(route) = route.filter(|route| route.incarnation == wish.incarnation)
-            && let Some(leader) = &route.leader
-        {
-            leader.do_send(InSyncRefused { partition_epoch: wish.partition_epoch });
-        }
     }
 
     /// The image has a later record of the partition, or the leader is another one: its leader knows.
     fn forget_settled(&mut self) {
         let image = self.image.load();
         lock(&self.unsettled).wishes.retain(|id, wish| {
-            image.partition(id.0, id.1).is_some_and(|partition| {
-                (partition.leader_epoch, partition.partition_epoch) == (wish.leader_epoch, wish.partition_epoch)
-            })
+            image
+                .partition(id.0, id.1)
+                .is_some_and(|partition| (partition.leader_epoch, partition.partition_epoch) == wish.about())
         });
     }
 
@@ -289,6 +301,35 @@ impl InSyncProposer {
 
     fn propose_later(&mut self, context: &mut Context<Self>) {
         context.run_later(RETRY_AFTER, |proposer, context| proposer.propose_next(context));
+    }
+}
+
+/// What is asked of the controller now, by this broker in this epoch.
+fn alter(wish: &mut Wish, me: (BrokerId, i64), image: &Image) -> AlterPartition {
+    let epoch_of = |(broker, epoch): &(BrokerId, i64)| {
+        let epoch = if *broker == me.0 { me.1 } else { *epoch };
+        // One that was in sync before this leader began may not have fetched yet: it is known by the image.
+        let known = || image.broker(*broker).map_or(-1, |broker| broker.epoch);
+        (*broker, if epoch < 0 { known() } else { epoch })
+    };
+    let (topic_id, partition) = wish.id();
+    let in_sync = || image.partition(topic_id, partition).map_or(&[][..], |partition| &partition.isr[..]);
+    let isr = match wish.asking.ask() {
+        Ask::Proposed => wish.wanted.members.iter().map(epoch_of).collect(),
+        Ask::AsItIs => in_sync().iter().map(|member| epoch_of(&(*member, -1))).collect(),
+    };
+    let (leader_epoch, partition_epoch) = wish.about();
+    AlterPartition { topic_id, partition, leader_epoch, partition_epoch, isr }
+}
+
+fn refuse(routes: &Routes, wanted: &ProposeInSync) {
+    let key = &wanted.partition.key;
+    let topic = routes.topic_by_id(key.topic_id);
+    let route = topic.as_ref().and_then(|topic| topic.serving(key.partition).ok());
+    if let Some(route) = route.filter(|route| route.incarnation == wanted.incarnation)
+        && let Some(leader) = &route.leader
+    {
+        leader.do_send(InSyncRefused { partition_epoch: wanted.partition_epoch });
     }
 }
 

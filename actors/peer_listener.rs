@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub struct PeerService {
     pub control: Arc<ControlServer>,
     /// Set when this broker has replicas to serve.
     pub shared: Arc<OnceLock<Arc<BrokerShared>>>,
+    /// How many connections there were.
+    pub connections: Arc<AtomicU64>,
 }
 
 pub struct PeerListener {
@@ -136,11 +139,13 @@ impl Complaints {
 }
 
 async fn serve(stream: TcpStream, service: PeerService) -> Result<(), PeerError> {
+    // Before the hello is answered: a peer that has used this connection makes its next one after that.
+    let connection = service.connections.fetch_add(1, Ordering::Relaxed);
     let (stream, hello) = accept(stream, &service.me).await?;
     match hello.lane {
         Lane::Control => service.control.serve(stream).await,
         Lane::Data => match service.shared.get() {
-            Some(shared) => data_lane::serve(stream, hello, shared.clone()).await,
+            Some(shared) => data_lane::serve(stream, hello, connection, shared.clone()).await,
             // Its replicas are not open yet: the peer tries again.
             None => debug!("broker {} asks for records before there are any", hello.from),
         },

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use actix::{AsyncContext, Handler};
+use capek_state::partition::FollowerReport;
 use capek_wire::ids::BrokerId;
 
 use super::{FollowersMoved, InSyncRefused, Partition, ReplicasChanged, ReviewInSync};
 use crate::clock::now_ms;
-use crate::follower_board::FollowerReport;
 use crate::in_sync_proposer::ProposeInSync;
 use crate::shared::{PartitionShared, ProposedInSync};
 

@@ -8,10 +8,14 @@ use crate::cluster::Cluster;
 use crate::load::{Load, PARTITIONS, rounds};
 use crate::support::broker::Directory;
 use crate::support::small_disk::SmallDisk;
+use crate::support::wait_for;
 
 /// Four journal files of this size leave most of the small disk to the segments.
 const SMALL_JOURNAL: &str = "capek.journal.file.bytes=4194304";
-const FULL_FOR: Duration = Duration::from_secs(5);
+/// It tries for some seconds first.
+const RELIEVED_WITHIN: Duration = Duration::from_secs(30);
+/// What could not be led rests for half a minute.
+const BACK_WITHIN: Duration = Duration::from_secs(90);
 /// Of its three replicas in that time: they try again, and do not do nothing else.
 const FAILURES_MAX: usize = 100;
 
@@ -28,8 +32,12 @@ fn acked_records_survive_a_full_disk() {
         let ballast = disk.path.join("ballast");
         let mut file = File::create(&ballast).expect("there is room for a file");
         while file.write_all(&[1; 4096]).is_ok() {}
-        std::thread::sleep(FULL_FOR);
         drop(file);
+        wait_for("others lead what it led", RELIEVED_WITHIN, || {
+            let view = cluster.view_of(2, "full")?;
+            view.partitions.values().all(|partition| ![1, -1].contains(&partition.leader)).then_some(())
+        });
+        load.wait_for_progress();
         let output = cluster.broker(1).output();
         assert!(output.contains("no room"), "the disk was never full: that shows nothing\n{output}");
         let failures = output.matches("an append failed").count();
@@ -37,6 +45,10 @@ fn acked_records_survive_a_full_disk() {
         assert!(cluster.broker_mut(1).is_running(), "a full disk ends no broker\n{output}");
         std::fs::remove_file(&ballast).expect("it can be removed");
         load.wait_for_progress();
+        wait_for("its replicas are in sync again", BACK_WITHIN, || {
+            let view = cluster.view_of(2, "full")?;
+            view.partitions.values().all(|partition| partition.in_sync.contains(&1)).then_some(())
+        });
         cluster.wait_until_in_sync("full", PARTITIONS);
     }
     load.stop_and_check(&cluster, "full disk");

@@ -14,7 +14,8 @@ use super::partition_change::PartitionChange;
 use super::record::{PartitionStateRecord, Record};
 use crate::Refusal;
 
-/// Leaders say who is in sync (Kafka's AlterPartition). Each is judged by itself.
+/// Leaders say who is in sync (Kafka's AlterPartition). Each is judged by itself. Who proposes the set that is wants the next
+/// partition epoch: whatever was proposed about this one, and is on its way yet, is void then.
 pub(super) fn alter_partitions(image: &Image, command: &AlterPartitions) -> Result<Decision, Refusal> {
     current(image, command.broker, command.broker_epoch)?;
     let mut altered = BTreeSet::new();
@@ -25,7 +26,6 @@ pub(super) fn alter_partitions(image: &Image, command: &AlterPartitions) -> Resu
         let is_again = altered.contains(&(wanted.topic_id, wanted.partition));
         let judged = if is_again { Err(stale()) } else { alter_partition(image, command.broker, wanted) };
         outcomes.push(judged.and_then(|state| {
-            let Some(state) = state else { return Ok(()) };
             altered.insert((wanted.topic_id, wanted.partition));
             let leader = state.leader;
             made.push(Record::PartitionState(state));
@@ -35,11 +35,7 @@ pub(super) fn alter_partitions(image: &Image, command: &AlterPartitions) -> Resu
     Ok(Decision { outcome: Outcome::Each(outcomes), ..records(made) })
 }
 
-fn alter_partition(
-    image: &Image,
-    broker: BrokerId,
-    wanted: &AlterPartition,
-) -> Result<Option<PartitionStateRecord>, Refusal> {
+fn alter_partition(image: &Image, broker: BrokerId, wanted: &AlterPartition) -> Result<PartitionStateRecord, Refusal> {
     if image.topic(wanted.topic_id).is_none() {
         return Err(Refusal::bare(ErrorCode::UnknownTopicId));
     }
@@ -53,7 +49,7 @@ fn alter_partition(
     for (member, epoch) in &wanted.isr {
         check_eligible(image, partition, *member, *epoch)?;
     }
-    Ok(change.with_in_sync(in_sync).state())
+    Ok(change.with_in_sync(in_sync).renewed().state().expect("a renewed partition has a record"))
 }
 
 fn check_epochs(partition: &Partition, broker: BrokerId, wanted: &AlterPartition) -> Result<(), Refusal> {

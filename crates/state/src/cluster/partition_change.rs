@@ -53,6 +53,8 @@ pub(super) struct PartitionChange<'a> {
     /// May have lost what was committed.
     stripped: Option<BrokerId>,
     is_unclean: bool,
+    /// There is a record though nothing else changes.
+    is_renewed: bool,
 }
 
 impl<'a> PartitionChange<'a> {
@@ -69,6 +71,7 @@ impl<'a> PartitionChange<'a> {
             leaving: None,
             stripped: None,
             is_unclean: false,
+            is_renewed: false,
         }
     }
 
@@ -114,6 +117,12 @@ impl<'a> PartitionChange<'a> {
 
     pub fn with_in_sync(mut self, in_sync: Vec<BrokerId>) -> Self {
         self.after.isr = in_sync;
+        self
+    }
+
+    /// The next partition epoch begins, whatever else changes.
+    pub fn renewed(mut self) -> Self {
+        self.is_renewed = true;
         self
     }
 
@@ -184,7 +193,7 @@ impl<'a> PartitionChange<'a> {
         self.elect();
         self.settle_eligible();
         self.put_in_sync_in_order();
-        if self.after == *self.before {
+        if self.after == *self.before && !self.is_renewed {
             return None;
         }
         let has_lost_replica = self.before.replicas.iter().any(|broker| !self.after.replicas.contains(broker));

@@ -20,13 +20,17 @@ mod convert;
 mod follower;
 mod leader;
 mod producers;
+mod proposal;
 mod record_checks;
 mod replicas;
+mod reports;
 
 pub use admit::{AdmitContext, Admitted, check_before_checksum, check_bytes};
 pub use convert::convert;
 pub use follower::{Divergence, Fetched, FetchedRecords, Follower, FollowerEffect, FollowerStart};
 pub use leader::{Effect, Leader, LeaderStart, ReplyId, Trim, Wait, in_sync_refusal_is_final};
 pub use producers::{PRODUCER_BATCHES_MAX, ProducerBatch};
+pub use proposal::{Ask, Asking, Fate};
 pub use record_checks::{RecordError, RecordsRefused, check_keys, check_timestamps, timestamp_errors};
 pub use replicas::ReplicaSet;
+pub use reports::{FollowerReport, FollowerReports, FollowerVoice};

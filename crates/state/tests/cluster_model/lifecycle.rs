@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use capek_state::partition::{Follower, Leader, LeaderStart, in_sync_refusal_is_final};
+use capek_state::partition::{Ask, Asking, Fate, Follower, Leader, LeaderStart};
 
 use crate::checker::Checker;
 use crate::controller::{Alter, Controller, Image, Partition};
@@ -63,14 +63,26 @@ impl World {
 
     /// The controller takes what this leader has proposed. B11: never what is about another epoch.
     pub fn decide(&mut self, id: i32, is_heard: bool) {
-        let Role::Leader(role) = &self.at(id).role else { return };
-        let Some(alter) = role.proposal.clone() else { return };
+        let image = self.at(id).image.clone();
+        let Role::Leader(role) = &mut self.broker(id).role else { return };
+        let Some(proposed) = role.proposal.clone() else { return };
+        let before = role.asking;
+        let alter = if role.asking.ask() == Ask::AsItIs { image.as_it_is(&proposed) } else { proposed };
         let is_current = self.is_current(&alter);
         let result = self.control(|controller| controller.alter(&alter));
         assert!(is_current || result.is_err(), "a proposal about what has changed was taken: {alter:?}");
-        let is_final = result.err().is_some_and(in_sync_refusal_is_final);
-        if !is_heard || !is_final {
+        let Role::Leader(role) = &mut self.broker(id).role else { return };
+        if !is_heard {
             return;
+        }
+        match role.asking.answered(result) {
+            Fate::AskAgain => return,
+            // It is not asked again before the image is known: here it may be, and nothing comes of it.
+            Fate::Shown => {
+                role.asking = before;
+                return;
+            }
+            Fate::Refused => {}
         }
         self.seen.refused_proposal = true;
         let Role::Leader(role) = &mut self.broker(id).role else { return };
@@ -187,6 +199,7 @@ impl World {
             epoch_start,
             proposed,
             proposal,
+            asking: Asking::default(),
             parked: Default::default(),
             refused: 0,
             board: Default::default(),
@@ -215,12 +228,9 @@ impl World {
     /// What this follower was about to hear is lost; what it has said may yet arrive.
     pub fn cut_connection(&mut self, id: i32) {
         self.late.retain(|late| !matches!(late, Late::Fetched { to, .. } if *to == id));
-        for late in &mut self.late {
-            match late {
-                Late::Fetch(fetch) if fetch.from == id => fetch.is_cut = true,
-                Late::Flushed(flushed) if flushed.from == id => flushed.is_cut = true,
-                _ => {}
-            }
+        let current = (id, self.at(id).connection);
+        if self.late.iter().any(|late| late.connection() == current) {
+            self.broker(id).connection += 1;
         }
     }
 
@@ -231,12 +241,12 @@ impl World {
             Role::None => {}
             Role::Leader(role) => {
                 let known = (role.epoch_start, role.leader.high_watermark());
-                let (proposal, board) = (role.proposal.clone(), role.board.clone());
+                let (proposal, asking, board) = (role.proposal.clone(), role.asking, role.board.clone());
                 let partition = self.at(id).image.partition.clone();
                 self.end_role(id);
                 self.lead(id, &partition, known, proposal);
                 if let Role::Leader(role) = &mut self.broker(id).role {
-                    role.board = board;
+                    (role.board, role.asking) = (board, asking);
                 }
                 self.read_board(id);
             }

@@ -197,7 +197,7 @@ impl World {
 
     /// C: when nothing is left to happen and no more trouble can come, all is well.
     fn is_well_or_goes_on(&self) -> bool {
-        if self.has_trouble_left() || !self.late.is_empty() || self.is_overtaken {
+        if self.has_trouble_left() || !self.late.is_empty() {
             return true;
         }
         let image = self.image();
@@ -268,6 +268,9 @@ impl Model for SmallCluster {
                 world.checker.acked.len() == world.sent.len()
             }),
             Property::sometimes("what was late arrives", |_, world: &World| world.seen.late_arrival),
+            Property::sometimes("word over a connection that is gone comes after the next", |_, world: &World| {
+                world.seen.overtaken
+            }),
             Property::sometimes("what was not synced is lost", |_, world: &World| world.seen.lost_unsynced),
             Property::sometimes("a log is cut", |_, world: &World| world.seen.truncation),
             Property::sometimes("a proposal is refused", |_, world: &World| world.seen.refused_proposal),

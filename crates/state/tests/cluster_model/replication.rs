@@ -4,14 +4,16 @@
 use std::sync::LazyLock;
 
 use capek_state::config::TopicConfig;
-use capek_state::partition::{AdmitContext, Admitted, Divergence, Effect, Fetched, FollowerEffect, ReplyId, Wait};
+use capek_state::partition::{
+    AdmitContext, Admitted, Asking, Divergence, Effect, Fetched, FollowerEffect, FollowerVoice, ReplyId, Wait,
+};
 use capek_wire::ErrorCode;
 
 use crate::controller::topic_config;
 use crate::disk::{Batch, fetched_records};
 use crate::messages::Answer;
 use crate::model::REFUSED_MAX;
-use crate::world::{Fetch, Flushed, Late, LeaderRole, Report, Role, World};
+use crate::world::{Fetch, Flushed, Late, LeaderRole, Role, World};
 
 const FETCH_BATCHES_MAX: usize = 8;
 /// When what was refused may be proposed again.
@@ -127,6 +129,7 @@ impl World {
                     let alter = broker.image.alter(me, role.leader.epoch(), members, partition_epoch);
                     role.proposed = alter.isr.clone();
                     role.proposal = Some(alter);
+                    role.asking = Asking::default();
                 }
             }
         }
@@ -191,11 +194,11 @@ impl World {
             return Some(answer);
         }
         let Role::Leader(role) = &mut self.broker(fetch.to).role else { return None };
-        let mut effects = Vec::new();
-        role.note_fetch(fetch);
-        role.leader.follower_fetched(fetch.from, fetch.broker_epoch, fetch.offset, 0, &mut effects);
-        self.carry_out(fetch.to, effects);
-        self.review(fetch.to, i64::MAX);
+        if role.board.fetched(fetch.voice(), fetch.offset, 0) {
+            self.read_board(fetch.to);
+        } else {
+            self.seen.overtaken = true;
+        }
         let leader = self.at(fetch.to);
         if let Role::Leader(role) = &leader.role {
             answer.high_watermark = role.leader.high_watermark();
@@ -209,20 +212,18 @@ impl World {
         if role.leader.epoch() != flushed.leader_epoch {
             return;
         }
-        let mut effects = Vec::new();
-        role.note_flush(flushed);
-        role.leader.follower_flushed(flushed.from, flushed.broker_epoch, flushed.end_offset, &mut effects);
-        self.carry_out(flushed.to, effects);
-        self.review(flushed.to, i64::MAX);
+        if role.board.flushed(flushed.voice(), flushed.end_offset) {
+            self.read_board(flushed.to);
+        }
     }
 
-    /// The leader has begun again, and is told what its followers have said.
+    /// The leader is told what its followers have said.
     pub fn read_board(&mut self, id: i32) {
         let Role::Leader(role) = &mut self.broker(id).role else { return };
         let mut effects = Vec::new();
-        for (from, report) in &role.board {
-            role.leader.follower_fetched(*from, report.broker_epoch, report.fetch_offset, 0, &mut effects);
-            role.leader.follower_flushed(*from, report.broker_epoch, report.flushed_end, &mut effects);
+        for (from, report) in role.board.of_epoch(role.leader.epoch()) {
+            role.leader.follower_fetched(from, report.broker_epoch, report.fetch_offset, 0, &mut effects);
+            role.leader.follower_flushed(from, report.broker_epoch, report.flushed_end, &mut effects);
         }
         self.carry_out(id, effects);
         self.review(id, i64::MAX);
@@ -236,7 +237,7 @@ impl World {
         let fetch = Fetch {
             from: id,
             to: role.leader,
-            is_cut: false,
+            connection: broker.connection,
             broker_epoch: broker.epoch.expect("a follower is registered"),
             leader_epoch: role.follower.epoch(),
             offset: role.follower.log_end(),
@@ -247,7 +248,7 @@ impl World {
         }
         let Some(answer) = self.fetch_asked(&fetch) else { return };
         match delay {
-            Some(_) => self.is_late(id, Late::Fetched { to: id, answer }),
+            Some(_) => self.is_late(id, Late::Fetched { to: id, connection: fetch.connection, answer }),
             None => self.fetched(id, &answer),
         }
     }
@@ -263,14 +264,14 @@ impl World {
         self.seen.late_arrival = true;
         match self.late.remove(index) {
             Late::Fetch(fetch) => {
-                self.is_overtaken |= fetch.is_cut && self.has_fetched_since(&fetch);
-                let answer = self.fetch_asked(&fetch).filter(|_| !fetch.is_cut);
+                let is_awaited = fetch.connection == self.at(fetch.from).connection;
+                let answer = self.fetch_asked(&fetch).filter(|_| is_awaited);
                 self.look_what_is_late(fetch.from);
                 if let Some(answer) = answer {
                     self.fetched(fetch.from, &answer);
                 }
             }
-            Late::Fetched { to, answer } => {
+            Late::Fetched { to, answer, .. } => {
                 self.look_what_is_late(to);
                 self.fetched(to, &answer);
             }
@@ -281,15 +282,10 @@ impl World {
         }
     }
 
-    fn has_fetched_since(&self, fetch: &Fetch) -> bool {
-        let Role::Leader(role) = &self.at(fetch.to).role else { return false };
-        role.leader.epoch() == fetch.leader_epoch
-            && role.board.get(&fetch.from).is_some_and(|known| known.fetch_offset > fetch.offset)
-    }
-
     /// Whether something of this follower's connection is on its way.
     fn look_what_is_late(&mut self, id: i32) {
-        let is_late = self.late.iter().any(|late| late.connection() == (id, false));
+        let current = (id, self.at(id).connection);
+        let is_late = self.late.iter().any(|late| late.connection() == current);
         if let Role::Follower(role) = &mut self.broker(id).role {
             role.is_waiting = is_late;
         }
@@ -343,7 +339,7 @@ impl World {
                     let flushed = Flushed {
                         from: id,
                         to: role.leader,
-                        is_cut: false,
+                        connection: broker.connection,
                         broker_epoch: broker.epoch.expect("a follower is registered"),
                         leader_epoch: role.follower.epoch(),
                         end_offset,
@@ -354,7 +350,7 @@ impl World {
                         self.follower_flushed(&flushed);
                     }
                 }
-                // B10: only what agrees with the leader, once that is known.
+                // Only what agrees with the leader, once that is known.
                 FollowerEffect::AdvanceHighWatermark(high_watermark) => {
                     let mut shown = broker.disk.batches.clone();
                     shown.retain(|batch| batch.end_offset() <= high_watermark);
@@ -371,6 +367,7 @@ impl World {
 
     fn cut(&mut self, id: i32, end_offset: i64) {
         self.seen.truncation = true;
+        self.checker.cuts(id, &self.at(id).disk, end_offset);
         let broker = self.broker(id);
         broker.disk.truncate(end_offset);
         broker.disk.high_watermark = broker.disk.high_watermark.min(end_offset);
@@ -382,18 +379,16 @@ impl World {
     }
 }
 
-impl LeaderRole {
-    fn note_fetch(&mut self, fetch: &Fetch) {
-        let Fetch { broker_epoch, offset: fetch_offset, .. } = *fetch;
-        let known = self.board.get(&fetch.from).filter(|known| known.broker_epoch == broker_epoch);
-        let flushed_end = known.map_or(-1, |known| known.flushed_end.min(fetch_offset));
-        self.board.insert(fetch.from, Report { broker_epoch, fetch_offset, flushed_end });
+impl Fetch {
+    fn voice(&self) -> FollowerVoice {
+        let Fetch { from: broker, broker_epoch, leader_epoch, connection, .. } = *self;
+        FollowerVoice { broker, broker_epoch, leader_epoch, connection }
     }
+}
 
-    fn note_flush(&mut self, flushed: &Flushed) {
-        let known = self.board.get_mut(&flushed.from);
-        if let Some(known) = known.filter(|known| known.broker_epoch == flushed.broker_epoch) {
-            known.flushed_end = known.flushed_end.max(flushed.end_offset);
-        }
+impl Flushed {
+    fn voice(&self) -> FollowerVoice {
+        let Flushed { from: broker, broker_epoch, leader_epoch, connection, .. } = *self;
+        FollowerVoice { broker, broker_epoch, leader_epoch, connection }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use capek_state::partition::{Follower, Leader};
+use capek_state::partition::{Asking, Follower, FollowerReports, Leader};
 
 use crate::checker::Checker;
 use crate::controller::{Alter, Controller, Image};
@@ -31,9 +31,6 @@ pub struct World {
     pub sent: Vec<Sent>,
     pub checker: Arc<Checker>,
     pub troubles: u8,
-    /// A fetch over a connection that is gone came after one over the next. What the follower had reported is forgotten then,
-    /// and it says so again only after the next record: C is not asked for.
-    pub is_overtaken: bool,
     /// A promise that does not hold.
     pub broken: Option<String>,
     pub seen: Seen,
@@ -59,6 +56,8 @@ pub struct Broker {
     pub image: Image,
     pub disk: Disk,
     pub role: Role,
+    /// Of those to its leader. Two of which the earlier left nothing on its way are one.
+    pub connection: u64,
 }
 
 /// Of the size of its largest: brokers stand behind an `Arc`.
@@ -78,20 +77,12 @@ pub struct LeaderRole {
     pub proposed: Vec<(i32, i64)>,
     /// Sent and not answered for certain.
     pub proposal: Option<Alter>,
+    pub asking: Asking,
     /// Where they are, by value.
     pub parked: BTreeMap<u64, i64>,
     pub refused: u8,
-    pub board: Board,
-}
-
-/// What the followers have said in this epoch, for a leader that begins again: they will not repeat it.
-pub type Board = BTreeMap<i32, Report>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Report {
-    pub broker_epoch: i64,
-    pub fetch_offset: i64,
-    pub flushed_end: i64,
+    /// Not its own: a leader that begins again finds here what its followers will not repeat.
+    pub board: FollowerReports,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +97,7 @@ pub struct FollowerRole {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Late {
     Fetch(Fetch),
-    Fetched { to: i32, answer: Answer },
+    Fetched { to: i32, connection: u64, answer: Answer },
     Flushed(Flushed),
 }
 
@@ -114,8 +105,8 @@ pub enum Late {
 pub struct Fetch {
     pub from: i32,
     pub to: i32,
-    /// Nobody waits for the answer any more.
-    pub is_cut: bool,
+    /// Of the follower's broker; after the next one nobody waits for the answer any more.
+    pub connection: u64,
     pub broker_epoch: i64,
     pub leader_epoch: i32,
     pub offset: i64,
@@ -126,19 +117,19 @@ pub struct Fetch {
 pub struct Flushed {
     pub from: i32,
     pub to: i32,
-    pub is_cut: bool,
+    pub connection: u64,
     pub broker_epoch: i64,
     pub leader_epoch: i32,
     pub end_offset: i64,
 }
 
 impl Late {
-    /// The follower that it comes from or goes to, and whether over a connection that is gone: each keeps its order.
-    pub fn connection(&self) -> (i32, bool) {
+    /// The follower that it comes from or goes to, and over which of its connections: each keeps its order.
+    pub fn connection(&self) -> (i32, u64) {
         match self {
-            Late::Fetch(fetch) => (fetch.from, fetch.is_cut),
-            Late::Fetched { to, .. } => (*to, false),
-            Late::Flushed(flushed) => (flushed.from, flushed.is_cut),
+            Late::Fetch(fetch) => (fetch.from, fetch.connection),
+            Late::Fetched { to, connection, .. } => (*to, *connection),
+            Late::Flushed(flushed) => (flushed.from, flushed.connection),
         }
     }
 }
@@ -148,6 +139,7 @@ impl Late {
 pub struct Seen {
     pub truncation: bool,
     pub late_arrival: bool,
+    pub overtaken: bool,
     pub refused_proposal: bool,
     pub duplicate: bool,
     pub shrink: bool,
@@ -179,7 +171,6 @@ impl World {
             sent: vec![Sent { epoch: -1, floor: None }; bounds.records.into()],
             checker: Arc::new(Checker::default()),
             troubles: 0,
-            is_overtaken: false,
             broken: None,
             seen: Seen::default(),
         };
@@ -260,6 +251,7 @@ impl Broker {
             image: Image::default(),
             disk: Disk::default(),
             role: Role::None,
+            connection: 0,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use capek_state::config::TopicConfig;
-use capek_state::partition::{Follower, Leader, ReplyId};
+use capek_state::partition::{Asking, Follower, FollowerReports, Leader, ReplyId};
 
 use crate::controller::Alter;
 use crate::disk::Disk;
@@ -40,13 +40,22 @@ pub struct LeaderRole {
     pub config: TopicConfig,
     /// Of the last proposal.
     pub proposed: Vec<(i32, i64)>,
-    /// Sent and not answered for certain; and when.
-    pub proposal: Option<(Alter, i64)>,
+    /// Sent and not answered for certain.
+    pub proposal: Option<Proposal>,
     pub parked: BTreeMap<ReplyId, Parked>,
+    /// Not its own: a leader that begins again finds here what its followers will not repeat.
+    pub board: FollowerReports,
     /// Fetches that wait for news.
     pub fetches: BTreeMap<i32, ParkedFetch>,
     /// The high watermark that each follower was last told.
     pub told: BTreeMap<i32, i64>,
+}
+
+#[derive(Clone)]
+pub struct Proposal {
+    pub alter: Alter,
+    pub sent_ms: i64,
+    pub asking: Asking,
 }
 
 pub struct Parked {

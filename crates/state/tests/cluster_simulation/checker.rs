@@ -36,6 +36,10 @@ pub struct Counts {
     pub refused: u64,
     pub crashes: u64,
     pub joins: u64,
+    /// Word of followers that came after what they had said over their next connection.
+    pub late_words: u64,
+    /// Leaders that made the refusal of a proposal certain.
+    pub withdrawals: u64,
 }
 
 impl Checker {
@@ -89,6 +93,14 @@ impl Checker {
         for batch in batches {
             let index = self.committed.partition_point(|known| known.base_offset < batch.base_offset);
             assert_eq!(self.committed.get(index), Some(batch), "broker {broker} shows what is not committed");
+        }
+    }
+
+    /// B10: nothing that is committed is cut off a log.
+    pub fn cuts(&self, broker: i32, disk: &Disk, end_offset: i64) {
+        let first = disk.batches.partition_point(|batch| batch.end_offset() <= end_offset);
+        for (batch, known) in disk.batches[first..].iter().zip(self.committed.iter().skip(first)) {
+            assert_ne!(batch, known, "broker {broker} cuts its log back to {end_offset}, and what is committed off");
         }
     }
 
@@ -162,5 +174,7 @@ impl Counts {
         self.refused += other.refused;
         self.crashes += other.crashes;
         self.joins += other.joins;
+        self.late_words += other.late_words;
+        self.withdrawals += other.withdrawals;
     }
 }

@@ -89,6 +89,12 @@ impl Image {
         let isr = members.into_iter().map(epoch_of).collect();
         Alter { broker, broker_epoch, leader_epoch, partition_epoch, isr }
     }
+
+    /// What the leader asks that wants nothing to come of what it has asked before.
+    pub fn as_it_is(&self, alter: &Alter) -> Alter {
+        let members = self.partition.isr.iter().map(|member| (*member, -1)).collect();
+        self.alter((alter.broker, alter.broker_epoch), alter.leader_epoch, members, alter.partition_epoch)
+    }
 }
 
 pub fn topic_config(in_sync_min: usize) -> TopicConfig {

@@ -1,10 +1,10 @@
 //! How a broker lives: it starts, registers, learns images, and has the role that the newest image gives it.
 
-use capek_state::partition::{Follower, Leader, LeaderStart};
+use capek_state::partition::{Ask, Follower, Leader, LeaderStart};
 use capek_wire::ErrorCode;
 
-use crate::broker::{Broker, FollowerRole, LeaderRole, Role};
-use crate::controller::{Alter, Partition, topic_config};
+use crate::broker::{Broker, FollowerRole, LeaderRole, Proposal, Role};
+use crate::controller::{Partition, topic_config};
 use crate::disk::Disk;
 use crate::messages::{Event, Message, ToController};
 use crate::world::{LAG_MAX_MS, World};
@@ -167,11 +167,11 @@ impl World {
         id: i32,
         partition: &Partition,
         (epoch_start, high_watermark): (i64, i64),
-        proposal: Option<(Alter, i64)>,
+        proposal: Option<Proposal>,
     ) {
         let (now_ms, in_sync_min) = (self.now_ms, self.in_sync_min.min(partition.replicas.len()));
         let config = topic_config(in_sync_min);
-        let proposed = proposal.as_ref().map_or(Vec::new(), |(alter, _)| alter.isr.clone());
+        let proposed = proposal.as_ref().map_or(Vec::new(), |proposal| proposal.alter.isr.clone());
         let broker = self.broker(id);
         let leader = Leader::new(LeaderStart {
             proposed: proposed.iter().map(|(member, _)| *member).collect(),
@@ -187,6 +187,7 @@ impl World {
             proposed,
             proposal,
             parked: Default::default(),
+            board: Default::default(),
             fetches: Default::default(),
             told: Default::default(),
         }));
@@ -202,10 +203,14 @@ impl World {
         match &self.broker(id).role {
             Role::Leader(role) if role.leader.epoch() == partition.leader_epoch => {
                 let known = (role.epoch_start, role.leader.high_watermark());
-                let proposal = role.proposal.clone();
+                let (proposal, board) = (role.proposal.clone(), role.board.clone());
                 self.note(|| format!("the leader on broker {id} begins again"));
                 self.end_role(id);
                 self.begin_to_lead(id, &partition, known, proposal);
+                if let Role::Leader(role) = &mut self.broker(id).role {
+                    role.board = board;
+                }
+                self.read_board(id);
             }
             Role::Follower(role) => {
                 let (leader, epoch) = (role.leader, role.follower.epoch());
@@ -233,15 +238,23 @@ impl World {
         let Role::Leader(role) = &mut self.broker(id).role else { return };
         let mut effects = Vec::new();
         role.leader.review_in_sync(LAG_MAX_MS, now_ms, &mut effects);
-        let again = role.proposal.as_mut().filter(|(_, sent_ms)| now_ms - *sent_ms > PROPOSE_AGAIN_MS);
-        let again = again.map(|(alter, sent_ms)| {
-            *sent_ms = now_ms;
-            alter.clone()
-        });
-        if let Some(alter) = again {
-            self.tell_controller(id, ToController::Alter(alter));
+        let is_due = role.proposal.as_ref().is_some_and(|proposal| now_ms - proposal.sent_ms > PROPOSE_AGAIN_MS);
+        if is_due {
+            self.propose_again(id);
         }
         self.carry_out(id, effects);
+    }
+
+    fn propose_again(&mut self, id: i32) {
+        let (now_ms, version) = (self.now_ms, self.broker(id).version);
+        let image = self.controller.images[version].clone();
+        let Role::Leader(role) = &mut self.broker(id).role else { return };
+        let Some(proposal) = &mut role.proposal else { return };
+        proposal.sent_ms = now_ms;
+        let ask = proposal.asking.ask();
+        let alter = if ask == Ask::AsItIs { image.as_it_is(&proposal.alter) } else { proposal.alter.clone() };
+        self.checker.counts.withdrawals += u64::from(ask == Ask::AsItIs);
+        self.tell_controller(id, ToController::Alter(alter));
     }
 }
 

@@ -74,6 +74,7 @@ fn what_was_confirmed_survives_whatever_happens_to_brokers_disks_and_network() {
     assert!(total.elections >= runs && total.crashes >= runs && total.acked >= 50 * runs, "{runs} runs: {total:?}");
     if runs >= 100 {
         assert!(total.truncations > 0 && total.unknown > 0 && total.refused > 0 && total.joins > 0, "{total:?}");
+        assert!(total.late_words > 0 && total.withdrawals > 0, "{total:?}");
     }
 }
 

@@ -1,15 +1,16 @@
 //! Leader and followers at work: the effects of the state machines carried out, as the actors carry them out.
 
 use capek_state::partition::{
-    AdmitContext, Admitted, Divergence, Effect, Fetched, FollowerEffect, ReplyId, Wait, in_sync_refusal_is_final,
+    AdmitContext, Admitted, Asking, Divergence, Effect, Fate, Fetched, FollowerEffect, FollowerReport, FollowerVoice,
+    ReplyId, Wait,
 };
 use capek_wire::ErrorCode;
 
-use crate::broker::{LeaderRole, Parked, ParkedFetch, Role};
+use crate::broker::{LeaderRole, Parked, ParkedFetch, Proposal, Role};
 use crate::controller::Alter;
 use crate::disk::{Batch, fetched_records};
 use crate::messages::{Answer, Event, Line, Message, ToController};
-use crate::world::World;
+use crate::world::{LAG_MAX_MS, World};
 
 const FETCH_BATCHES_MAX: usize = 8;
 const FETCH_WAIT_MS: i64 = 120;
@@ -58,7 +59,8 @@ impl World {
     pub fn cut_disk(&mut self, id: i32, end_offset: i64) {
         self.checker.counts.truncations += 1;
         self.note(|| format!("broker {id} cuts its log to {end_offset}"));
-        let broker = self.broker(id);
+        let broker = &mut self.brokers[(id - 1) as usize];
+        self.checker.cuts(id, &broker.disk, end_offset);
         broker.disk.truncate(end_offset);
         broker.disk.high_watermark = broker.disk.high_watermark.min(end_offset);
         broker.syncing = broker.syncing.map(|end| end.min(end_offset));
@@ -155,7 +157,9 @@ impl World {
                     let leader_epoch = role.leader.epoch();
                     let alter = image.alter((id, broker_epoch), leader_epoch, members, partition_epoch);
                     role.proposed = alter.isr.clone();
-                    role.proposal = Some((alter.clone(), now_ms));
+                    let mut asking = Asking::default();
+                    asking.ask();
+                    role.proposal = Some(Proposal { alter: alter.clone(), sent_ms: now_ms, asking });
                     self.tell_controller(id, ToController::Alter(alter));
                 }
             }
@@ -171,10 +175,11 @@ impl World {
             return;
         }
         let Role::Leader(role) = &mut self.broker(id).role else { return };
-        if role.proposal.as_ref().is_none_or(|(sent, _)| sent != alter) {
+        let about = |alter: &Alter| (alter.broker_epoch, alter.leader_epoch, alter.partition_epoch);
+        let Some(proposal) = role.proposal.as_mut().filter(|proposal| about(&proposal.alter) == about(alter)) else {
             return;
-        }
-        if !in_sync_refusal_is_final(error) {
+        };
+        if proposal.asking.answered(Err(error)) != Fate::Refused {
             return;
         }
         role.proposal = None;
@@ -205,13 +210,28 @@ impl World {
             return self.reply(line, Message::Fetched(answer));
         }
         let Role::Leader(role) = &mut broker.role else { return };
-        let mut effects = Vec::new();
-        role.leader.follower_fetched(line.from, broker_epoch, offset, now_ms, &mut effects);
-        role.leader.review_in_sync(crate::world::LAG_MAX_MS, now_ms, &mut effects);
+        if !role.board.fetched(voice(line, broker_epoch, leader_epoch), offset, now_ms) {
+            self.checker.counts.late_words += 1;
+            return; // nobody waits for the answer
+        }
         role.fetches.insert(line.from, ParkedFetch { line, fetch, offset });
         let parked = Event::ParkedFetch { broker: line.to, life, role: role_number, follower: line.from, fetch };
         self.after(FETCH_WAIT_MS, parked);
-        self.carry_out(line.to, effects);
+        self.read_board(line.to);
+    }
+
+    /// The leader is told what its followers have said.
+    pub fn read_board(&mut self, id: i32) {
+        let now_ms = self.now_ms;
+        let Role::Leader(role) = &mut self.broker(id).role else { return };
+        let mut effects = Vec::new();
+        for (from, report) in role.board.of_epoch(role.leader.epoch()) {
+            let FollowerReport { broker_epoch, fetch_offset, flushed_end, fetch_ms, .. } = report;
+            role.leader.follower_fetched(from, broker_epoch, fetch_offset, fetch_ms, &mut effects);
+            role.leader.follower_flushed(from, broker_epoch, flushed_end, &mut effects);
+        }
+        role.leader.review_in_sync(LAG_MAX_MS, now_ms, &mut effects);
+        self.carry_out(id, effects);
     }
 
     fn answer_fetches(&mut self, id: i32) {
@@ -261,9 +281,9 @@ impl World {
         if role.leader.epoch() != leader_epoch {
             return;
         }
-        let mut effects = Vec::new();
-        role.leader.follower_flushed(line.from, broker_epoch, end_offset, &mut effects);
-        self.carry_out(line.to, effects);
+        if role.board.flushed(voice(line, broker_epoch, leader_epoch), end_offset) {
+            self.read_board(line.to);
+        }
     }
 
     // The follower.
@@ -381,4 +401,8 @@ impl World {
             }
         }
     }
+}
+
+fn voice(line: Line, broker_epoch: i64, leader_epoch: i32) -> FollowerVoice {
+    FollowerVoice { broker: line.from, broker_epoch, leader_epoch, connection: line.connection }
 }

@@ -81,8 +81,16 @@ fn proposals_are_judged_one_by_one_and_each_partition_once() {
     apply(&mut image, &records);
     assert_eq!(line_of(&image, 0), "1@0.1 of 1,2,3, in sync 1,2");
     assert_eq!(line_of(&image, 1), "1@0.1 of 1,2,3, in sync 1,3");
-    let (records, outcomes) = propose(&image, 1, vec![proposal(&image, 0, &[2, 1])]);
-    assert_eq!((records, outcomes), (vec![], vec![Ok(())]), "nothing has changed");
+}
+
+#[test]
+fn who_proposes_the_set_that_is_makes_void_what_was_proposed_before() {
+    let mut image = three(&[ALL]);
+    assert_eq!(in_sync(&mut image, &[1, 2]), Ok(()));
+    let on_its_way = proposal(&image, 0, ALL);
+    assert_eq!(in_sync(&mut image, &[2, 1]), Ok(()));
+    assert_eq!(line(&image), "1@0.2 of 1,2,3, in sync 1,2");
+    refused(&image, 1, on_its_way, ErrorCode::InvalidUpdateVersion);
 }
 
 fn failed(image: &mut Image, broker: i32, partitions: &[i32]) {
