@@ -67,7 +67,7 @@ async fn indexes(reader: &mut LogStore, start: u64, end: u64) -> Vec<u64> {
     entries.iter().map(|entry| entry.log_id.index).collect()
 }
 
-#[tokio::test]
+#[actix_rt::test]
 async fn a_peer_is_offered_a_bounded_piece_of_the_log_and_the_same_again() {
     let (_directory, mut log, _) = OnDisk.build().await.expect("a fresh store");
     log.blocking_append(entries(5, 400 << 10)).await.expect("there is room");
