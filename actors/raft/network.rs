@@ -54,8 +54,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 impl NodeNetwork {
     /// Looked at before anything is encoded: while a node is away it is tried many times a second, with all that it lacks.
-    fn check_reached<E: std::error::Error>(&self) -> Result<(), Failed<E>> {
-        self.lane.check_connected().map_err(|error| Unreachable::new(&error).into())
+    fn check_reached(&self) -> Result<(), Unreachable> {
+        self.lane.check_connected().map_err(|error| Unreachable::new(&error))
     }
 
     async fn call<E: std::error::Error>(
