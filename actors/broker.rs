@@ -342,7 +342,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         let handles = data_arbiters.iter().map(|arbiter| arbiter.handle.clone()).collect();
         let (image, me) = (published.clone(), joined.me.clone());
         let peer_manager = PeerManager::new(config.clone(), image, me, census.clone(), handles, exit("peer-manager"));
-        Peers { peer_manager: peer_manager.start(), proposer: ProposerHandle::default() }
+        Peers { peer_manager: peer_manager.start(), proposer: ProposerHandle::new(published.clone()) }
     });
     if let Some(peers) = &peers {
         let start = InSyncProposerStart {

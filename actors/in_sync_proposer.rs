@@ -42,8 +42,9 @@ pub struct ProposeInSync {
 }
 
 /// How leaders reach it, in whichever life it is.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct ProposerHandle {
+    image: Arc<ArcSwap<Image>>,
     slot: Arc<Slot<InSyncProposer>>,
     unsettled: Arc<Mutex<Unsettled>>,
 }
@@ -53,6 +54,8 @@ pub struct ProposerHandle {
 struct Unsettled {
     /// The latest of each partition.
     wishes: BTreeMap<Id, Wish>,
+    /// It is told of wishes and has not looked yet: thousands of leaders wish at once when a broker comes.
+    is_woken: bool,
     /// Offline here (or back), and the controller has not been heard to know.
     offline: BTreeMap<Id, bool>,
 }
@@ -75,6 +78,16 @@ impl Wish {
 }
 
 impl ProposerHandle {
+    /// `image` is the published one.
+    pub fn new(image: Arc<ArcSwap<Image>>) -> Self {
+        Self { image, slot: Arc::default(), unsettled: Arc::default() }
+    }
+
+    /// Whether the controller would hear of this follower: in the life that it speaks of, it takes part in the cluster.
+    pub fn may_be_in_sync(&self, follower: BrokerId, broker_epoch: i64) -> bool {
+        self.image.load().broker(follower).is_some_and(|known| known.epoch == broker_epoch && known.is_active())
+    }
+
     pub fn propose(&self, wanted: ProposeInSync) {
         let mut wish = Wish { wanted, asking: Asking::default() };
         let mut unsettled = lock(&self.unsettled);
@@ -83,8 +96,11 @@ impl ProposerHandle {
             wish.asking = known.asking;
         }
         unsettled.wishes.insert(wish.id(), wish);
+        let is_woken = std::mem::replace(&mut unsettled.is_woken, true);
         drop(unsettled);
-        self.wake(Wake::Wishes);
+        if !is_woken {
+            self.wake(Wake::Wishes);
+        }
     }
 
     /// The replica here cannot be used: another broker shall lead the partition.
@@ -174,10 +190,10 @@ impl InSyncProposer {
 
     /// One command at a time, with all that is wished for by now.
     fn propose_next(&mut self, context: &mut Context<Self>) {
-        self.forget_settled();
         if self.is_proposing {
             return;
         }
+        self.forget_settled();
         let mut unsettled = lock(&self.unsettled);
         if unsettled.wishes.is_empty() {
             return;
@@ -348,7 +364,10 @@ impl Handler<Wake> for InSyncProposer {
 
     fn handle(&mut self, wake: Wake, context: &mut Self::Context) {
         match wake {
-            Wake::Wishes => self.propose_next(context),
+            Wake::Wishes => {
+                lock(&self.unsettled).is_woken = false;
+                self.propose_next(context);
+            }
             Wake::Offline => self.tell_offline(context),
         }
     }

@@ -36,6 +36,20 @@ struct Child {
     budget: RestartBudget,
     entry: Arc<ActorEntry>,
     followers: BTreeMap<(TopicId, PartitionIndex), Addr<FollowerReplica>>,
+    /// With so many of them those that have gone make room: not at each join, for with a broker's death thousands join at once.
+    followers_max: usize,
+}
+
+const FOLLOWERS_MAX_FIRST: usize = 64;
+
+impl Child {
+    fn join(&mut self, partition: (TopicId, PartitionIndex), follower: Addr<FollowerReplica>) {
+        if self.followers.len() >= self.followers_max {
+            self.followers.retain(|_, follower| follower.connected());
+            self.followers_max = (2 * self.followers.len()).max(FOLLOWERS_MAX_FIRST);
+        }
+        self.followers.insert(partition, follower);
+    }
 }
 
 pub struct PeerManager {
@@ -103,10 +117,9 @@ impl Handler<Join> for PeerManager {
             budget: RestartBudget::new(config.restarts_max, config.restart_period),
             entry: census.enter(format!("broker/peer-manager/peer:{}", join.leader), "peer"),
             followers: BTreeMap::new(),
+            followers_max: FOLLOWERS_MAX_FIRST,
         });
-        // Those that have gone make room before the map grows.
-        child.followers.retain(|_, follower| follower.connected());
-        child.followers.insert(join.partition, join.follower.clone());
+        child.join(join.partition, join.follower.clone());
         match &child.addr {
             Some(peer) => {
                 join.follower.do_send(PeerStarted { peer: peer.clone(), quota: self.quota.clone() });

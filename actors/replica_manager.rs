@@ -15,7 +15,8 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFutur
 use capek_log::{Log, LogError, LogId};
 use capek_state::cluster::{ConfigKind, ConfigResource, Delta, Image, Topic};
 use capek_state::config::TopicConfig;
-use capek_wire::ids::TopicId;
+use capek_state::partition::ReplicaSet;
+use capek_wire::ids::{BrokerId, TopicId};
 use log::info;
 use tokio::sync::oneshot;
 
@@ -387,6 +388,23 @@ impl ReplicaManager {
         }
     }
 
+    /// Brokers have come: what their replicas said before the image knew them counts now.
+    fn review_for(&self, delta: &Delta) {
+        let is_active = |id: &&BrokerId| self.image.broker(**id).is_some_and(|broker| broker.is_active());
+        let come: Vec<_> = delta.brokers_changed.iter().filter(is_active).collect();
+        if come.is_empty() {
+            return;
+        }
+        let lag_max_ms = self.config.number(&self.image, LAG_MAX);
+        for child in self.children.values() {
+            let ReplicaSet { replicas, in_sync, .. } = &child.assignment.replicas;
+            let is_concerned = come.iter().any(|broker| replicas.contains(broker) && !in_sync.contains(broker));
+            if is_concerned && let Some(Replica::Leader(leader)) = &child.replica {
+                leader.do_send(ReviewInSync { lag_max_ms });
+            }
+        }
+    }
+
     /// Twice in `replica.lag.time.max.ms`, as Kafka does.
     fn review_later(&self, context: &mut Context<Self>) {
         let lag_max_ms = self.config.number(&self.image, LAG_MAX);
@@ -426,6 +444,7 @@ impl Handler<ApplyDelta> for ReplicaManager {
         }
         self.image = image.clone();
         let wanted = self.wanted(&image, &delta, context);
+        self.review_for(&delta);
         let is_done = self.make(wanted, context);
         Box::pin(async move {
             for deletion in deletions {

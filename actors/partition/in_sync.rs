@@ -37,6 +37,11 @@ impl Partition {
     pub(super) fn take_reports(&mut self) {
         for (from, report) in self.shared.followers.read(self.leader.epoch()) {
             let FollowerReport { broker_epoch, fetch_offset, flushed_end, fetch_ms, .. } = report;
+            let may_join = self.proposer.as_ref().is_none_or(|proposer| proposer.may_be_in_sync(from, broker_epoch));
+            if !may_join && self.leader.follower_left(from) {
+                // The board keeps its word; when the image knows it, ReplicaManager has all leaders look again.
+                continue;
+            }
             self.leader.follower_fetched(from, broker_epoch, fetch_offset, fetch_ms, &mut self.effects);
             self.leader.follower_flushed(from, broker_epoch, flushed_end, &mut self.effects);
         }

@@ -98,6 +98,11 @@ impl ControlLane {
         self.state.borrow().sender.is_some()
     }
 
+    /// The error that a request would get now.
+    pub fn check_connected(&self) -> Result<(), LaneError> {
+        if self.is_connected() { Ok(()) } else { Err(LaneError::NotSent(self.to)) }
+    }
+
     /// Why it is not connected, as far as is known.
     pub fn problem(&self) -> Option<String> {
         self.state.borrow().problem.clone()

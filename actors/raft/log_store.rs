@@ -32,6 +32,8 @@ const PURGED: &str = "purged";
 const ENTRY_FORMAT: u8 = 1;
 /// The log is written far more than read: redb's default cache would be a gigabyte.
 const CACHE_BYTES: usize = 1 << 20;
+/// What one peer is sent at once; a single entry may be larger.
+const READ_BYTES_MAX: usize = 1 << 20;
 
 /// Why the file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,23 @@ type Outcome<T> = Result<T, LogStoreError>;
 #[derive(Clone)]
 pub struct LogStore {
     database: Arc<Database>,
+    offered: Offered,
+}
+
+/// What a reader was asked for last. A peer that is not reached is offered the same again many times a second, and that may be a
+/// record for each of many thousand partitions: the second time it is kept.
+#[derive(Clone, Default)]
+struct Offered {
+    start: Option<u64>,
+    entries: Vec<Entry>,
+}
+
+impl Offered {
+    /// What is kept of these. An entry of a leader's log does not change while it leads, and a reader serves one reign.
+    fn kept(&self, start: u64, end: u64) -> Option<&Vec<Entry>> {
+        let last = self.entries.last().filter(|_| self.start == Some(start));
+        last.is_some_and(|last| last.log_id.index < end).then_some(&self.entries)
+    }
 }
 
 impl LogStore {
@@ -69,7 +88,7 @@ impl LogStore {
         transaction.open_table(LOG).map_err(store)?;
         transaction.open_table(STATE).map_err(store)?;
         transaction.commit().map_err(store)?;
-        Ok(Self { database: Arc::new(database) })
+        Ok(Self { database: Arc::new(database), offered: Offered::default() })
     }
 
     /// Neither a vote nor an entry was ever written.
@@ -159,6 +178,30 @@ impl RaftLogReader<TypeConfig> for LogStore {
         });
         entries.await.map_err(|error| StorageIOError::read_logs(AnyError::new(&error)).into())
     }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, StorageError> {
+        if let Some(entries) = self.offered.kept(start, end) {
+            return Ok(entries.clone());
+        }
+        let entries = self.read(move |database| {
+            let transaction = database.begin_read().map_err(store)?;
+            let table = transaction.open_table(LOG).map_err(store)?;
+            let (mut entries, mut read_bytes) = (Vec::new(), 0);
+            for found in table.range(start..end).map_err(store)? {
+                let (_, bytes) = found.map_err(store)?;
+                read_bytes += bytes.value().len();
+                if !entries.is_empty() && read_bytes > READ_BYTES_MAX {
+                    break;
+                }
+                entries.push(decode_entry(bytes.value())?);
+            }
+            Ok(entries)
+        });
+        let entries = entries.await.map_err(|error| StorageIOError::read_logs(AnyError::new(&error)))?;
+        let is_again = self.offered.start == Some(start);
+        self.offered = Offered { start: Some(start), entries: if is_again { entries.clone() } else { Vec::new() } };
+        Ok(entries)
+    }
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {
@@ -178,7 +221,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn get_log_reader(&mut self) -> Self {
-        self.clone()
+        Self { database: self.database.clone(), offered: Offered::default() }
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {

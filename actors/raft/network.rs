@@ -53,6 +53,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 }
 
 impl NodeNetwork {
+    /// Looked at before anything is encoded: while a node is away it is tried many times a second, with all that it lacks.
+    fn check_reached(&self) -> Result<(), Unreachable> {
+        self.lane.check_connected().map_err(|error| Unreachable::new(&error))
+    }
+
     async fn call<E: std::error::Error>(
         &self,
         head: Vec<u8>,
@@ -84,6 +89,7 @@ impl RaftNetwork<TypeConfig> for NodeNetwork {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Failed> {
+        self.check_reached()?;
         let entries = rpc.entries.len() as u64;
         let head = encode_head(&ControlRequest::AppendEntries(rpc));
         if head.len() > ENTRIES_BYTES_MAX && entries > 1 {
@@ -101,6 +107,7 @@ impl RaftNetwork<TypeConfig> for NodeNetwork {
         rpc: InstallSnapshotRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, Failed<InstallSnapshotError>> {
+        self.check_reached()?;
         let head = encode_head(&ControlRequest::InstallSnapshot(rpc));
         match self.call(head, RPCTypes::InstallSnapshot, &option).await? {
             ControlResponse::InstallSnapshot(Ok(response)) => Ok(response),

@@ -65,7 +65,7 @@ pub async fn run(
 /// What was decided for a batch, or for as much of it as one entry takes.
 struct Decided {
     base: u64,
-    records: Vec<Record>,
+    records: Arc<[Record]>,
     outcomes: Vec<Result<Outcome, Refusal>>,
 }
 
@@ -139,20 +139,20 @@ fn not_leading(raft: &Raft, room: &Room) -> Option<Option<BrokerId>> {
 }
 
 fn decide_all(batch: &[Proposal], image: &Image) -> Decided {
-    let mut decided = Decided { base: image.records_applied(), records: Vec::new(), outcomes: Vec::new() };
+    let (mut records, mut outcomes) = (Vec::new(), Vec::new());
     let mut speculative = image.clone();
     for proposal in batch {
-        if decided.records.len() >= BATCH_RECORDS_MAX {
+        if records.len() >= BATCH_RECORDS_MAX {
             break;
         }
-        decided.outcomes.push(decide(&speculative, &proposal.command).map(|decision| {
+        outcomes.push(decide(&speculative, &proposal.command).map(|decision| {
             decision.warnings.iter().for_each(|warning| warn!("{warning}"));
             decision.records.iter().for_each(|record| speculative.apply(record));
-            decided.records.extend(decision.records);
+            records.extend(decision.records);
             decision.outcome
         }));
     }
-    decided
+    Decided { base: image.records_applied(), records: records.into(), outcomes }
 }
 
 async fn commit(decided: &Decided, raft: &Raft, applied: &Applied) -> Committed {

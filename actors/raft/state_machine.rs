@@ -50,10 +50,10 @@ impl StateMachine {
     fn apply_one(&mut self, entry: Entry) -> EntryApplied {
         self.last_applied = Some(entry.log_id);
         let (base, records) = match entry.payload {
-            EntryPayload::Blank => (None, Vec::new()),
+            EntryPayload::Blank => (None, Arc::default()),
             EntryPayload::Membership(membership) => {
                 self.membership = Membership::new(Some(entry.log_id), membership);
-                (None, Vec::new())
+                (None, Arc::default())
             }
             EntryPayload::Normal(entry) => (Some(entry.base), entry.records),
         };

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use capek_state::cluster::{Image, Record};
+use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _};
 use openraft::testing::{StoreBuilder, Suite};
+use openraft::{EntryPayload, RaftLogReader as _};
 
 use super::applied::Applied;
 use super::log_store::LogStore;
 use super::patient_file::Room;
 use super::snapshot::{SnapshotFile, decode_image, encode_image};
 use super::state_machine::StateMachine;
-use super::types::{SnapshotMeta, StorageError, TypeConfig};
+use super::types::{Entry, LogId, MetadataEntry, SnapshotMeta, StorageError, TypeConfig};
 
 /// Removed when it is dropped.
 struct Directory(PathBuf);
@@ -49,6 +51,37 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Directory> for OnDisk {
 #[test]
 fn the_store_passes_openrafts_own_suite() {
     Suite::test_all(OnDisk).expect("every promise of the suite");
+}
+
+/// Entries from 1 on, each with a record of so many bytes.
+fn entries(count: u64, record_bytes: usize) -> Vec<Entry> {
+    let entry = |index| Entry {
+        log_id: LogId::new(openraft::CommittedLeaderId::new(1, 1), index),
+        payload: EntryPayload::Normal(MetadataEntry { base: 0, records: [feature(&"x".repeat(record_bytes))].into() }),
+    };
+    (1..=count).map(entry).collect()
+}
+
+async fn indexes(reader: &mut LogStore, start: u64, end: u64) -> Vec<u64> {
+    let entries = reader.limited_get_log_entries(start, end).await.expect("the log can be read");
+    entries.iter().map(|entry| entry.log_id.index).collect()
+}
+
+#[actix_rt::test]
+async fn a_peer_is_offered_a_bounded_piece_of_the_log_and_the_same_again() {
+    let (_directory, mut log, _) = OnDisk.build().await.expect("a fresh store");
+    log.blocking_append(entries(5, 400 << 10)).await.expect("there is room");
+    let mut reader = log.get_log_reader().await;
+    // Also while nobody takes it, and others are appended.
+    for _ in 0..3 {
+        assert_eq!(indexes(&mut reader, 1, 6).await, [1, 2]);
+    }
+    assert_eq!(indexes(&mut reader, 1, 2).await, [1], "no more than was asked for");
+    assert_eq!(indexes(&mut reader, 3, 6).await, [3, 4]);
+    assert_eq!(indexes(&mut reader, 5, 6).await, [5]);
+    log.blocking_append(entries(6, 2 << 20).split_off(5)).await.expect("there is room");
+    assert_eq!(indexes(&mut reader, 6, 7).await, [6], "one that is larger goes alone");
+    assert_eq!(indexes(&mut reader, 1, 7).await, [1, 2]);
 }
 
 fn feature(name: &str) -> Record {

@@ -1,6 +1,7 @@
 //! What raft carries for us: entries of records that were decided together, and whether they were taken in.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use capek_state::cluster::Record;
 use capek_wire::ids::BrokerId;
@@ -28,9 +29,9 @@ pub type StorageError = openraft::StorageError<u64>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataEntry {
     pub base: u64,
-    /// With the versions that each record's own encoding carries.
+    /// With the versions that each record's own encoding carries. Shared by all that an entry is sent to.
     #[serde(with = "encoded_records")]
-    pub records: Vec<Record>,
+    pub records: Arc<[Record]>,
 }
 
 /// What became of an entry once it was committed.
@@ -53,6 +54,8 @@ pub fn broker_of(node: u64) -> BrokerId {
 }
 
 mod encoded_records {
+    use std::sync::Arc;
+
     use super::Record;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -62,7 +65,7 @@ mod encoded_records {
         encoded.serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Record>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Record]>, D::Error> {
         let encoded = Vec::<Vec<u8>>::deserialize(deserializer)?;
         encoded.iter().map(|bytes| Record::decode(bytes).map_err(D::Error::custom)).collect()
     }

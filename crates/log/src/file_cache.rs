@@ -1,5 +1,6 @@
 //! Open files with a limit: a slot opens its file when it is needed, and the one that was not used for longest is closed.
-//! And a count of the bytes that wait to be written into any of them.
+//! And what all logs of a directory tell their journal together: how many bytes wait to be written into any of them, and whether
+//! the high watermark of one has moved.
 
 use std::collections::VecDeque;
 use std::io;
@@ -32,6 +33,7 @@ pub(crate) struct FileCache {
     open: Mutex<VecDeque<Weak<FileSlot>>>,
     open_max: usize,
     pending_bytes: AtomicUsize,
+    has_high_watermark_moved: AtomicBool,
 }
 
 impl FileCache {
@@ -41,7 +43,16 @@ impl FileCache {
             open: Mutex::new(VecDeque::new()),
             open_max: open_max.max(1),
             pending_bytes: AtomicUsize::new(0),
+            has_high_watermark_moved: AtomicBool::new(false),
         }
+    }
+
+    pub fn high_watermark_moved(&self) {
+        self.has_high_watermark_moved.store(true, Ordering::Release);
+    }
+
+    pub fn take_high_watermark_moved(&self) -> bool {
+        self.has_high_watermark_moved.swap(false, Ordering::AcqRel)
     }
 
     /// What all segments together have in the journal and not in their files.

@@ -24,9 +24,7 @@ impl Journal {
             return Ok(());
         }
         self.high_watermarks_due_ms = now_ms.saturating_add(INTERVAL_MS);
-        let logs = self.known.values().filter_map(|known| known.log.as_ref());
-        // All of them are asked: each takes its mark back.
-        if logs.filter(|log| log.take_high_watermark_moved()).count() == 0 {
+        if !self.files.take_high_watermark_moved() {
             return Ok(());
         }
         let path = self.options.path.join(FILE_NAME);

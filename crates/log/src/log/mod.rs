@@ -69,7 +69,6 @@ pub struct Log {
     /// Of a log that is replicated, when it has begun to be told; -1 before.
     high_watermark: AtomicI64,
     high_watermark_at_start: i64,
-    has_high_watermark_moved: AtomicBool,
     announces_writes: AtomicBool,
     is_being_cleaned: AtomicBool,
     is_deleted: AtomicBool,
@@ -118,7 +117,6 @@ impl Log {
             cleaned_end: AtomicI64::new(start.cleaned_end),
             high_watermark: AtomicI64::new(-1),
             high_watermark_at_start: start.high_watermark,
-            has_high_watermark_moved: AtomicBool::new(false),
             announces_writes: AtomicBool::new(false),
             is_being_cleaned: AtomicBool::new(false),
             is_deleted: AtomicBool::new(false),
@@ -183,11 +181,7 @@ impl Log {
     /// For the checkpoint.
     pub fn note_high_watermark(&self, offset: i64) {
         self.high_watermark.store(offset, Ordering::Relaxed);
-        self.has_high_watermark_moved.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn take_high_watermark_moved(&self) -> bool {
-        self.has_high_watermark_moved.swap(false, Ordering::Relaxed)
+        self.files.high_watermark_moved();
     }
 
     /// Whether appends complete twice: when they are written, for followers, and when they are durable.

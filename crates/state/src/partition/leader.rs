@@ -348,6 +348,12 @@ impl Leader {
         self.advance(effects);
     }
 
+    /// The controller would not let this follower in: its broker is gone, or speaks of a life that is not registered. What it
+    /// has told is forgotten, so that it is not proposed, unless it is waited for. Says whether it is forgotten.
+    pub fn follower_left(&mut self, follower: BrokerId) -> bool {
+        self.replicas.left(follower)
+    }
+
     /// Looks whether the in-sync set should be another one: after followers have reported, and from time to time, since
     /// falling behind is not an event. `lag_max_ms` is `replica.lag.time.max.ms`.
     pub fn review_in_sync(&mut self, lag_max_ms: i64, now_ms: i64, effects: &mut Vec<Effect>) {

@@ -192,6 +192,17 @@ impl Replicas {
         }
     }
 
+    /// Members of the maximal in-sync set stay what they are: the high watermark waits for them.
+    pub fn left(&mut self, follower: BrokerId) -> bool {
+        if self.in_sync.contains(&follower) || self.proposed.as_ref().is_some_and(|them| them.contains(&follower)) {
+            return false;
+        }
+        if let Some(known) = self.followers.get_mut(&follower) {
+            *known = Follower::new(known.caught_up_ms);
+        }
+        true
+    }
+
     /// Proposes to the controller what the followers' places ask for, one change at a time: who has caught up comes in, who
     /// has fallen behind goes out.
     pub fn review(&mut self, ends: Ends, lag_max_ms: i64, now_ms: i64, effects: &mut Vec<Effect>) {

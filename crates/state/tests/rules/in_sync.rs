@@ -139,6 +139,25 @@ fn a_replica_out_of_sync_is_not_waited_for() {
 }
 
 #[test]
+fn a_follower_whose_broker_is_gone_is_not_proposed_until_it_speaks_again() {
+    let mut world = world(&[1, 2, 3]);
+    assert_eq!(world.holds(2, 10), []);
+    assert_eq!(world.holds(3, 10), [advance(10)]);
+    assert!(!world.leader.follower_left(3), "what it holds counts while it is in sync");
+    assert_eq!(world.commits(&set(&[1, 2], 5)), []);
+    assert!(world.leader.follower_left(3));
+    assert_eq!(world.review(), [], "the controller would refuse it, again and again");
+    assert_eq!(world.holds(3, 10), []);
+    assert_eq!(world.review(), [propose(&[1, 2, 3], 5)]);
+    assert!(!world.leader.follower_left(3), "it is waited for until the controller has said no");
+    assert_eq!(world.append(1), 11);
+    assert_eq!(world.flushed(11), []);
+    assert_eq!(world.holds(2, 11), []);
+    assert_eq!(world.refuses(5), [advance(11)]);
+    assert!(world.leader.follower_left(3));
+}
+
+#[test]
 fn nothing_is_committed_while_too_few_are_in_sync() {
     let mut world = world(&[1]);
     assert_eq!(world.append(1), 11);
