@@ -44,13 +44,22 @@ impl StoredBatches {
         offset: Offset,
         max_bytes: usize,
     ) -> Result<Option<Self>, ErrorCode> {
-        let read = client.read(source, offset, max_bytes).await?;
-        Ok(read.map(|read| Self::new(read.bytes, offset, read.next_offset, Some(read.permit))))
+        let Some(read) = client.read(source, offset, max_bytes).await? else { return Ok(None) };
+        Self::new(read.bytes, offset, read.next_offset, Some(read.permit)).map(Some)
     }
 
-    fn new(bytes: Bytes, offset: Offset, end: Offset, permit: Option<BudgetPermit>) -> Self {
-        let batches = batch::batches(&bytes).map_while(Result::ok).collect();
-        Self { bytes, batches, next: offset, end, leader_epoch: -1, _permit: permit }
+    fn new(bytes: Bytes, offset: Offset, mut end: Offset, permit: Option<BudgetPermit>) -> Result<Self, ErrorCode> {
+        let mut batches: VecDeque<(usize, BatchHeader)> = VecDeque::new();
+        for batch in batch::batches(&bytes) {
+            let Ok(batch) = batch else {
+                // Where the next one begins nobody knows. It is told when its turn comes, not passed over.
+                let (_, last) = batches.back().ok_or(ErrorCode::CorruptMessage)?;
+                end = last.next_offset();
+                break;
+            };
+            batches.push_back(batch);
+        }
+        Ok(Self { bytes, batches, next: offset, end, leader_epoch: -1, _permit: permit })
     }
 
     /// Where reading goes on: the first record that was not given out.
@@ -127,7 +136,7 @@ mod tests {
     }
 
     fn read(offset: Offset) -> StoredBatches {
-        StoredBatches::new(Bytes::from(stored().concat()), offset, 30, None)
+        StoredBatches::new(Bytes::from(stored().concat()), offset, 30, None).unwrap()
     }
 
     #[test]
@@ -142,6 +151,18 @@ mod tests {
         assert_eq!((&second.bytes[..], &second.offsets[..]), (&stored[3][..], &[(19, 22)][..]));
         assert_eq!((batches.next(), batches.is_empty()), (30, true), "there is nothing up to where reading goes on");
         assert_eq!(batches.take(ALL), TakenBatches::default());
+    }
+
+    #[test]
+    fn what_lies_behind_a_damaged_header_is_not_passed_over() {
+        const MAGIC_AT: usize = 16;
+        let mut stored = stored();
+        stored[1][MAGIC_AT] = 99;
+        let mut batches = StoredBatches::new(Bytes::from(stored.concat()), 10, 30, None).unwrap();
+        assert_eq!(batches.take(ALL).bytes, stored[0]);
+        assert_eq!((batches.next(), batches.is_empty()), (13, true));
+        let rest = Bytes::from(stored[1..].concat());
+        assert_eq!(StoredBatches::new(rest, 13, 30, None).err(), Some(ErrorCode::CorruptMessage));
     }
 
     #[test]

@@ -63,18 +63,23 @@ impl OpenedBatches {
         let Some(read) = client.read(source, offset, max_bytes).await? else { return Ok(None) };
         let (bytes, permit) = (read.bytes, Some(read.permit));
         if !is_compressed(&bytes) {
-            return Ok(Some(Self::open(bytes, offset, read.next_offset, permit)));
+            return Self::open(bytes, offset, read.next_offset, permit).map(Some);
         }
         // Inflating megabytes would hold up everybody on this arbiter.
         let opened = tokio::task::spawn_blocking(move || Self::open(bytes, offset, read.next_offset, permit)).await;
-        opened.map(Some).map_err(|_| ErrorCode::UnknownServerError)
+        opened.unwrap_or(Err(ErrorCode::UnknownServerError)).map(Some)
     }
 
-    fn open(bytes: Bytes, offset: Offset, end: Offset, permit: Option<BudgetPermit>) -> Self {
+    fn open(bytes: Bytes, offset: Offset, end: Offset, permit: Option<BudgetPermit>) -> Result<Self, ErrorCode> {
         let mut opened = Self { batches: VecDeque::new(), next: offset, end, leader_epoch: -1, _permit: permit };
         let mut inflated_count = 0;
         for batch in batch::batches(&bytes) {
-            let Ok((position, header)) = batch else { break };
+            let Ok((position, header)) = batch else {
+                // Where the next one begins nobody knows. It is told when its turn comes, not passed over.
+                let last = opened.batches.back().ok_or(ErrorCode::CorruptMessage)?;
+                opened.end = last.header.next_offset();
+                break;
+            };
             let slice = bytes.slice(position..position + header.size_bytes());
             let is_first = opened.batches.is_empty();
             let limit = if is_first { FIRST_INFLATED_BYTES_MAX } else { FURTHER_INFLATED_BYTES_MAX };
@@ -90,7 +95,7 @@ impl OpenedBatches {
             }
             opened.batches.push_back(OpenedBatch { header, records });
         }
-        opened
+        Ok(opened)
     }
 
     /// Where reading goes on: the first record that was not given out.
@@ -171,6 +176,10 @@ mod tests {
 
     /// Two batches of three records of ten bytes, from offset 10 on.
     fn opened(codec: Codec, offset: Offset) -> OpenedBatches {
+        OpenedBatches::open(stored(codec).freeze(), offset, 16, None).unwrap()
+    }
+
+    fn stored(codec: Codec) -> bytes::BytesMut {
         let mut bytes = bytes::BytesMut::new();
         for base_offset in [10, 13] {
             let mut builder = BatchBuilder::new(codec);
@@ -181,7 +190,7 @@ mod tests {
             batch::patch(&mut batch, base_offset, 0);
             bytes.extend_from_slice(&batch);
         }
-        OpenedBatches::open(bytes.freeze(), offset, 16, None)
+        bytes
     }
 
     fn offsets(taken: &Taken) -> Vec<Offset> {
@@ -207,6 +216,19 @@ mod tests {
         assert_eq!(offsets(&opened.take(Allowance { records: 1, bytes: 1 })), [14]);
         assert_eq!(offsets(&opened.take(ALL)), [15]);
         assert_eq!(opened.next(), 16);
+    }
+
+    #[test]
+    fn what_lies_behind_a_damaged_header_is_not_passed_over() {
+        const MAGIC_AT: usize = 16;
+        let mut bytes = stored(Codec::None);
+        let second = bytes.len() / 2;
+        bytes[second + MAGIC_AT] = 99;
+        let mut opened = OpenedBatches::open(bytes.clone().freeze(), 10, 16, None).unwrap();
+        assert_eq!(offsets(&opened.take(ALL)), [10, 11, 12]);
+        assert_eq!((opened.next(), opened.is_empty()), (13, true));
+        let rest = bytes.split_off(second).freeze();
+        assert_eq!(OpenedBatches::open(rest, 13, 16, None).err(), Some(ErrorCode::CorruptMessage));
     }
 
     #[test]

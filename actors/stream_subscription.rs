@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::SpawnHandle;
 use capek_state::stream::Credit;
@@ -37,6 +38,8 @@ pub struct SubscriptionStart {
     /// Topics whose later partitions are read too, from their beginning.
     pub grows: Vec<(Arc<str>, TopicId)>,
     pub credit: Credit,
+    /// How often the credit of subscriptions was used up.
+    pub credit_stalls: Arc<AtomicU64>,
     pub frame: FrameLimits,
     /// How long a record waits for others that go with it.
     pub linger_ms: u64,
@@ -84,6 +87,7 @@ pub struct Subscription {
     pub(crate) cursors: Cursors<Source>,
     grows: Vec<(Arc<str>, TopicId)>,
     pub(crate) credit: Credit,
+    credit_stalls: Arc<AtomicU64>,
     pub frame: FrameLimits,
     pub(crate) linger_ms: u64,
     pub(crate) conflates: bool,
@@ -112,6 +116,7 @@ impl Subscription {
             cursors,
             grows: start.grows,
             credit: start.credit,
+            credit_stalls: start.credit_stalls,
             frame,
             linger_ms: start.linger_ms,
             conflates: start.conflates,
@@ -131,6 +136,13 @@ impl Subscription {
         }
         subscription.pending.extend(start.gaps);
         subscription
+    }
+
+    pub(crate) fn spend(&mut self, records: u64, bytes: u64) {
+        self.credit.spend(records, bytes);
+        if self.credit.is_used_up() {
+            self.credit_stalls.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// `sequence` counts the frames of the session, `now_ms` its life.

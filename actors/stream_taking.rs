@@ -84,7 +84,7 @@ impl Subscription {
             }
             return None;
         }
-        self.credit.spend(taken.record_count, taken.bytes.len() as u64);
+        self.spend(taken.record_count, taken.bytes.len() as u64);
         self.cursors.sent(index, taken.record_count, taken.bytes.len() as u64);
         *sequence += 1;
         if let Some(group) = &mut self.group {
@@ -138,7 +138,7 @@ impl Subscription {
             return None;
         }
         let size_bytes: u64 = records.iter().map(size_bytes).sum();
-        self.credit.spend(records.len() as u64, size_bytes);
+        self.spend(records.len() as u64, size_bytes);
         self.cursors.sent(index, records.len() as u64, size_bytes);
         *sequence += 1;
         if let Some(group) = &mut self.group {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::dev::{Extensions, RequestHead, ServiceRequest};
-use actix_web::http::{Method, header};
+use actix_web::http::{Method, StatusCode, header};
 use actix_web::rt::net::TcpStream;
 
 use super::doors::Doors;
@@ -20,7 +20,24 @@ pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
         ));
     }
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe { Ok(()) } else { check_origin(doors, request.head()) }
+    if !is_safe {
+        check_origin(doors, request.head())?;
+    }
+    check_accept(request)
+}
+
+/// Confluent's clients are answered in JSON, whatever it is called; records of ours in lines of it.
+fn check_accept(request: &ServiceRequest) -> Result<(), Problem> {
+    const PATHS: [&str; 5] = ["topics", "consumers", "brokers", "v3", "kafka"];
+    let Some(accept) = request.headers().get(header::ACCEPT) else { return Ok(()) };
+    let first = request.path().trim_start_matches('/').split('/').next().unwrap_or("");
+    let is_acceptable = !PATHS.contains(&first) || accept.to_str().is_ok_and(|accept| accept.split(',').any(is_json));
+    if is_acceptable { Ok(()) } else { Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "HTTP 406 Not Acceptable")) }
+}
+
+fn is_json(media_range: &str) -> bool {
+    let media_type = media_range.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    matches!(media_type.as_str(), "" | "*/*" | "application/*") || media_type.ends_with("json")
 }
 
 /// A page of another origin must not write here with its visitor's rights, nor open a WebSocket (browsers ask for neither
@@ -115,6 +132,8 @@ impl Drop for Connection {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     #[test]
@@ -133,6 +152,25 @@ mod tests {
         check("file://localhost:8080", "localhost:8080", true, false);
         check("http://rebound.example:8080", "rebound.example:8080", true, false);
         check("http://broker.example:8080", "broker.example:8080", false, true);
+    }
+
+    #[test]
+    fn confluents_paths_are_answered_in_json_or_not_at_all() {
+        let check = |path: &str, accept: &'static str, expected| {
+            let request = TestRequest::with_uri(path).insert_header((header::ACCEPT, accept)).to_srv_request();
+            assert_eq!(check_accept(&request).is_ok(), expected, "{accept} of {path}");
+        };
+        for accept in ["", "*/*", "text/html, */*;q=0.8", "application/json", "application/vnd.kafka.avro.v2+json; q=1"]
+        {
+            check("/topics", accept, true);
+        }
+        check("/v3/clusters", "application/x-ndjson", true);
+        for path in ["/topics/t", "/consumers/g", "/brokers", "/v3/clusters", "/kafka/v3/clusters"] {
+            check(path, "text/xml", false);
+        }
+        for path in ["/v1/topics/t", "/docs", "/"] {
+            check(path, "text/xml", true);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::routes::{self, Endpoint};
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get("/healthz", || web::get().to(alive), "Whether the process lives"),
     Endpoint::get("/livez", || web::get().to(alive), "Whether the process lives"),
+    Endpoint::get("/actuator/health", || web::get().to(actuator), "Whether the broker serves (Spring)"),
     Endpoint::get("/readyz", || web::get().to(ready), "Whether the broker serves, with reasons"),
 ];
 
@@ -18,6 +19,14 @@ pub fn routes(config: &mut web::ServiceConfig) {
 
 async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "ok" }))
+}
+
+async fn actuator(doors: web::Data<Doors>) -> HttpResponse {
+    if doors.is_stopping() {
+        HttpResponse::ServiceUnavailable().json(json!({ "status": "OUT_OF_SERVICE" }))
+    } else {
+        HttpResponse::Ok().json(json!({ "status": "UP" }))
+    }
 }
 
 /// A broker with a partition that it cannot serve is of use to all others; the reason is told, and it stays ready.

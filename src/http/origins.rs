@@ -15,8 +15,8 @@ pub struct AllowedOrigins {
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 /// What a page may send and may see beside what every page may.
 const REQUEST_HEADERS: &str =
-    "Content-Type, Content-Encoding, Accept, Idempotency-Key, Last-Event-ID, Capek-Key, Capek-Partition";
-const ANSWER_HEADERS: &str = "Location, Retry-After, Capek-Resumed-From";
+    "Content-Type, Content-Encoding, Accept, Idempotency-Key, Last-Event-ID, Prefer, Capek-Key, Capek-Partition";
+const ANSWER_HEADERS: &str = "Location, Preference-Applied, Retry-After, Capek-Resumed-From";
 /// For how long a browser need not ask again.
 const MAX_AGE_S: &str = "600";
 

@@ -247,7 +247,12 @@ impl From<Refused> for RestError {
 /// What `/v1` says of a failure in reading the body, in REST v2's words.
 impl From<Problem> for RestError {
     fn from(problem: Problem) -> RestError {
-        RestError { status: problem.status, error_code: problem.status.as_u16().into(), message: problem.detail }
+        let error_code = match problem.status {
+            StatusCode::FORBIDDEN => 40301,
+            StatusCode::TOO_MANY_REQUESTS => 42901,
+            status => status.as_u16().into(),
+        };
+        RestError { status: problem.status, error_code, message: problem.detail }
     }
 }
 
@@ -265,14 +270,18 @@ fn respond(status: StatusCode, content_type: &str, body: &serde_json::Value) -> 
 }
 
 /// Our own paths and Confluent's each have their own kind of error.
+pub fn in_words_of(path: &str, problem: Problem) -> HttpResponse {
+    if path.starts_with("/v1/") { problem.error_response() } else { RestError::from(problem).error_response() }
+}
+
 fn refuse(request: &HttpRequest, status: StatusCode) -> HttpResponse {
     let reason = status.canonical_reason().unwrap_or("Error");
-    if request.path().starts_with("/v1/") {
-        let detail = format!("{} {}: {}", request.method(), request.path(), reason.to_lowercase());
-        Problem::new(status, detail).error_response()
+    let detail = if request.path().starts_with("/v1/") {
+        format!("{} {}: {}", request.method(), request.path(), reason.to_lowercase())
     } else {
-        RestError::new(status.as_u16().into(), format!("HTTP {} {reason}", status.as_u16())).error_response()
-    }
+        format!("HTTP {} {reason}", status.as_u16())
+    };
+    in_words_of(request.path(), Problem::new(status, detail))
 }
 
 /// A part of the path that should be a number and is none.

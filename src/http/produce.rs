@@ -80,6 +80,10 @@ pub async fn produce(
             Err(partition) => outcomes[index] = Some(Err(no_such_partition(topic, partition, partition_count))),
         }
     }
+    // A single batch is with its partition at once, or not at all.
+    if let Some((partition, records)) = only_batch(doors, topic, &mut by_partition) {
+        note(&mut outcomes, produce_to_partition(doors, topic, partition, records, options, now_ms).await);
+    }
     // Each in a task of its own: what was begun is stored whole, or refused whole, also when its client hangs up meanwhile.
     let mut running = Vec::with_capacity(by_partition.len());
     for (partition, records) in by_partition {
@@ -96,6 +100,21 @@ pub async fn produce(
     }
     let unknown = || Err(NotStored { code: ErrorCode::UnknownServerError, message: None });
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect())
+}
+
+/// Takes it out, when there is no other.
+fn only_batch(
+    doors: &Doors,
+    topic: &str,
+    by_partition: &mut BTreeMap<PartitionIndex, Vec<(usize, NewRecord)>>,
+) -> Option<(PartitionIndex, Vec<(usize, NewRecord)>)> {
+    if by_partition.len() != 1 {
+        return None;
+    }
+    let only = by_partition.first_entry()?;
+    let size_bytes: usize = only.get().iter().map(|(_, record)| size_estimate_bytes(record)).sum();
+    let is_one = HEADER_BYTES + size_bytes <= batch_bytes_max(doors, topic, *only.key());
+    is_one.then(|| only.remove_entry())
 }
 
 type Outcomes = Vec<(usize, Result<Stored, NotStored>)>;

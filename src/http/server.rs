@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
-use actix_web::ResponseError as _;
 use actix_web::dev::{Extensions, ServerHandle, Service as _, ServiceRequest, ServiceResponse};
 use actix_web::middleware::DefaultHeaders;
 use actix_web::{App, web};
@@ -139,7 +138,10 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
                 let page = doors.allowed_origins.page(request.head());
                 let (asked, doors) = (Asked::of(&request), doors.clone());
                 let answered = match (checked, &page) {
-                    (Err(problem), _) => Answered::Here(request.into_response(problem.error_response())),
+                    (Err(problem), _) => {
+                        let refusal = problem::in_words_of(request.path(), problem);
+                        Answered::Here(request.into_response(refusal))
+                    }
                     (Ok(()), Some(page)) if origins::is_preflight(request.head()) => {
                         Answered::Here(request.into_response(origins::answer_preflight(page)))
                     }
@@ -193,14 +195,15 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
     Ok(handle)
 }
 
+/// The router tries one path after the other: records come first.
 fn routes(config: &mut web::ServiceConfig) {
+    v1::routes(config);
+    rest_v2::routes(config);
+    rest_v3::routes(config);
+    stream::routes(config);
     health::routes(config);
     metrics::routes(config);
     actors::routes(config);
-    stream::routes(config);
-    v1::routes(config);
     openapi::routes(config);
-    rest_v2::routes(config);
-    rest_v3::routes(config);
     config.default_service(web::to(problem::no_such_path));
 }

@@ -10,7 +10,7 @@ const TABBED: &str = "%p\\t%o\\t%T\\t%k\\t%s\\t%h\\n";
 #[test]
 fn health_and_readiness_are_answered() {
     let broker = Broker::start();
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/livez", "/readyz", "/status/ready", "/actuator/health"] {
         assert_eq!(status_of(&broker, path, &[]), "200", "{path}");
     }
 }

@@ -43,5 +43,6 @@ mod tool_groups;
 mod tool_names;
 mod tools;
 mod v1;
+mod websocket_frames;
 mod websocket_groups;
 mod websockets;

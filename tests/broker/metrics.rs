@@ -27,6 +27,21 @@ fn both_formats_are_read_by_prometheus_own_parsers() {
     }
 }
 
+/// As Prometheus asks.
+#[test]
+fn a_scrape_is_compressed_for_whoever_takes_that() {
+    let broker = Broker::start();
+    let url = broker.http("/metrics");
+    let head = |coding: &str| {
+        output_of(curl(&["--head", "--request", "GET", "-H", &format!("Accept-Encoding: {coding}"), &url]))
+    };
+    let is_gzip = |coding: &str| head(coding).to_ascii_lowercase().contains("content-encoding: gzip");
+    assert!(is_gzip("gzip") && is_gzip("br, gzip;q=0.5"));
+    assert!(!is_gzip("identity") && !is_gzip("gzip;q=0"));
+    let inflated = output_of(curl(&["--compressed", "-H", "Accept-Encoding: gzip", &url]));
+    assert!(inflated.contains("# TYPE kafka_brokers gauge\n"), "{inflated}");
+}
+
 /// A topic of two partitions with three records of "one", "two", "three" in the first, all of them fetched once.
 fn busy(broker: &Broker) -> RawClient {
     broker.create_topic("busy", 2);
@@ -153,6 +168,12 @@ fn a_group_without_members_keeps_its_lag() {
     assert_eq!(scrape.value(&format!("kafka_consumergroup_lag_sum{{{labels}}}")), 2.0);
     assert_eq!(scrape.value(&format!("kafka_consumergroup_current_offset_sum{{{labels}}}")), 1.0);
     assert_eq!(scrape.value("kafka_consumergroup_members{consumergroup=\"readers\"}"), 0.0);
+    // As lag-exporter calls them.
+    let first = "{group=\"readers\",topic=\"busy\",partition=\"0\"}";
+    assert_eq!(scrape.value(&format!("kafka_consumergroup_group_lag{first}")), 2.0);
+    let age = scrape.value(&format!("kafka_consumergroup_group_lag_seconds{first}"));
+    assert_eq!(scrape.value("kafka_consumergroup_group_max_lag{group=\"readers\"}"), 2.0);
+    assert_eq!(scrape.value("kafka_consumergroup_group_max_lag_seconds{group=\"readers\"}"), age);
     assert_eq!(scrape.value("capek_group_lag_records{group=\"readers\"}"), 2.0);
     assert_eq!(scrape.value("capek_group_state{group=\"readers\",state=\"Empty\",type=\"classic\"}"), 1.0);
     assert_eq!(scrape.value("kafka_coordinator_group_groupmetadatamanager_numgroupsempty"), 1.0);

@@ -280,8 +280,8 @@ fn every_refusal_has_its_code() {
     assert_eq!(broker.get("/topics/none").refused(404), 40401);
     assert_eq!(broker.get("/topics/t/partitions/7").refused(404), 40402);
     assert_eq!(broker.get("/topics/t/partitions/x").refused(404), 404);
-    assert_eq!(broker.post_v2(&subscription, &json!({ "topic_pattern": "(" })).status, 204);
-    assert_eq!(read(&broker, &base, "?timeout=5000").refused(422), 42204, "the group does not take the pattern");
+    assert_eq!(broker.post_v2(&subscription, &json!({ "topic_pattern": "(" })).refused(422), 42204);
+    assert_eq!(read(&broker, &base, "").refused(409), 40903, "it has subscribed to nothing");
     let offsets = json!({ "offsets": [{ "topic": "t", "partition": 0, "offset": -1 }] });
     assert_eq!(broker.post_v2(&format!("{base}/offsets"), &offsets).refused(422), 422);
     assert_eq!(
@@ -356,4 +356,17 @@ fn hung_up(broker: &Broker) -> u64 {
     let metrics = broker.get("/metrics").text;
     let name = "capek_http_requests_total{door=\"rest_v2\",method=\"GET\",status=\"4xx\"} ";
     metrics.lines().find_map(|line| line.strip_prefix(name)).map_or(0, |count| count.parse().expect("a count"))
+}
+
+/// Whatever refuses a request, these paths speak of it in Confluent's words.
+#[test]
+fn what_is_refused_before_any_handler_is_told_as_confluent_does() {
+    let broker = start(&[]);
+    let foreign = ["Origin: http://evil.example", V2_JSON];
+    for path in ["/topics/t", "/consumers/g", "/v3/clusters/c/topics"] {
+        assert_eq!(call("POST", &broker.http(path), &foreign, "{}").refused(403), 40301, "{path}");
+        assert_eq!(call("GET", &broker.http(path), &["Accept: text/xml"], "").refused(406), 406, "{path}");
+    }
+    let answer = call("POST", &broker.http("/v1/topics/t"), &foreign, "{}");
+    assert_eq!((answer.status, answer.content_type.as_str()), (403, "application/problem+json"));
 }

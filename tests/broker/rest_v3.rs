@@ -306,3 +306,24 @@ fn a_groups_members_assignments_and_lag_are_told() {
     );
     assert_eq!(rest.get("/consumer-groups/none").refused(404), 404);
 }
+
+/// Ours: Confluent's interface has no way to read.
+#[test]
+fn what_a_partition_holds_is_read_as_lines() {
+    let rest = Rest::start(&[]);
+    rest.broker.create_topic("read", 2);
+    rest.broker.produce_json("read", 1, &[json!({ "n": 0 }), json!({ "n": 1 }), json!({ "n": 2 })]);
+    let answer = rest.get("/topics/read/partitions/1/records?from=offset:1&limit=1");
+    assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/x-ndjson"), "{}", answer.text);
+    assert_eq!(
+        (&answer.body["partition"], &answer.body["offset"]),
+        (&json!(1), &json!(1)),
+        "one line: {}",
+        answer.text
+    );
+    assert_eq!(answer.body["value"], json!({ "n": 1 }));
+    assert_eq!(rest.get("/topics/read/partitions/0/records").text, "");
+    assert_eq!(rest.get("/topics/read/partitions/2/records").refused(404), 40403);
+    assert_eq!(rest.get("/topics/none/partitions/0/records").refused(404), 40403);
+    assert_eq!(rest.get("/topics/read/partitions/1/records?from=soon").refused(400), 400);
+}

@@ -329,3 +329,29 @@ fn the_offsets_of_a_group_with_members_stay_where_they_are() {
     assert_eq!(group["members"][0]["partitions"], json!([{"topic": "busy", "partition": 0}]), "{group}");
     assert_eq!(broker.delete("/v1/groups/crew").status, 409);
 }
+
+#[test]
+fn who_does_not_want_to_wait_is_answered_at_once() {
+    let broker = Broker::start();
+    broker.create_topic("later", 1);
+    let prefer = "Prefer: return=minimal, respond-async";
+    for (headers, body) in [([TEXT, prefer], "one"), ([LINES, prefer], "2\n3\n")] {
+        let answer = post(&broker, "/v1/topics/later", &headers, body);
+        assert_eq!((answer.status, answer.text.as_str()), (202, ""));
+    }
+    wait_for("all is stored", Duration::from_secs(20), || (values(&broker, "later").len() == 3).then_some(()));
+    // What is wrong is told at once, and the rest is not left to chance.
+    let answer = post(&broker, "/v1/topics/later", &[LINES, prefer], "{\n4\n");
+    assert_eq!(answer.status, 207, "{}", answer.text);
+    assert_eq!(values(&broker, "later").len(), 4);
+    assert_eq!(post(&broker, "/v1/topics/no%20name", &[TEXT, prefer], "x").status, 400);
+}
+
+#[test]
+fn how_long_storing_took_is_told() {
+    let broker = Broker::start();
+    broker.create_topic("timed", 1);
+    let head = output_of(curl(&["--include", "--data", "x", &broker.http("/v1/topics/timed")]));
+    let timing = head.lines().find_map(|line| line.strip_prefix("server-timing: store;dur=")).expect("it is told");
+    assert!(timing.trim().parse::<f64>().is_ok_and(|ms| ms > 0.0), "{timing}");
+}

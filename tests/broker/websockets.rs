@@ -10,6 +10,7 @@ use crate::support::broker::Broker;
 use crate::support::chaos::CHAOS;
 use crate::support::frames::LATEST;
 use crate::support::programs::{Background, curl, output_of, python};
+use crate::support::scrape::Scrape;
 use crate::support::socket::{Socket, places_of};
 use crate::support::wait_for;
 
@@ -67,6 +68,7 @@ fn one_socket_has_many_subscriptions_each_under_its_own_credit() {
     produce(&broker, "a", 0, 3, 1);
     produce(&broker, "b", 0, 5, 1);
     assert_eq!(socket.records(1, &[]), [(0, 5)]);
+    assert_eq!(Scrape::of(&broker).value("capek_ws_credit_stalls_total"), 2.0, "after two records, and two more");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::exposition::{Exposition, Kind, Labels, Vocabulary};
 use super::settings::{Level, Settings};
 
 /// How many families an offset is in.
-pub const FAMILIES: usize = 4;
+pub const FAMILIES: usize = 6;
 /// How many batches are looked at for their times in one scrape: each costs a read.
 const TIMES_MAX: usize = 1_000;
 /// Enough for a batch's header; a read gives whole batches.
@@ -55,6 +55,9 @@ struct GroupRow {
     described: Labels,
     members: usize,
     total: Sum,
+    /// Of the partitions that are furthest behind.
+    max_lag: Option<i64>,
+    max_age: Option<f64>,
     /// By topic: kafka_exporter's labels.
     topics: Vec<(Labels, Sum)>,
 }
@@ -112,6 +115,8 @@ impl Groups {
             described: own.clone().and("state", group.state).and("type", group.kind),
             members: group.member_count,
             total: Sum::default(),
+            max_lag: None,
+            max_age: None,
             topics: Vec::new(),
             id,
             own,
@@ -120,6 +125,8 @@ impl Groups {
         for committed in &group.offsets {
             let (lag, age) = behind(broker, committed, clock);
             row.total.add(committed.offset, lag);
+            row.max_lag = row.max_lag.max(lag);
+            row.max_age = row.max_age.into_iter().chain(age).reduce(f64::max);
             topics.entry(&committed.topic).or_default().add(committed.offset, lag);
             if settings.level != Level::Full || self.offsets.len() * FAMILIES >= settings.series_max {
                 continue;
@@ -226,9 +233,18 @@ impl Groups {
         let help = "Records that the group has not read yet.";
         let mut family = out.family(Vocabulary::Exporter, "kafka_consumergroup_lag", Kind::Gauge, help);
         family.present(self.offsets.iter().map(|row| (&row.exporter, row.lag)));
+        let name = "kafka_consumergroup_group_lag";
+        let mut family = out.family(Vocabulary::Confluent, name, Kind::Gauge, help);
+        family.present(self.offsets.iter().map(|row| (&row.own, row.lag)));
         let help = "How long ago the first batch that the group has not read was written; 0: it has read all.";
-        let mut family = out.family(Vocabulary::Own, "capek_group_lag_seconds", Kind::Gauge, help);
-        family.present(self.offsets.iter().map(|row| (&row.own, row.age)));
+        let names = [
+            (Vocabulary::Own, "capek_group_lag_seconds"),
+            (Vocabulary::Confluent, "kafka_consumergroup_group_lag_seconds"),
+        ];
+        for (vocabulary, name) in names {
+            let mut family = out.family(vocabulary, name, Kind::Gauge, help);
+            family.present(self.offsets.iter().map(|row| (&row.own, row.age)));
+        }
     }
 
     fn write_sums(&self, out: &mut Exposition) {
@@ -242,5 +258,13 @@ impl Groups {
         let help = "Records that the group has not read yet, all its topics together.";
         let mut family = out.family(Vocabulary::Own, "capek_group_lag_records", Kind::Gauge, help);
         family.present(self.groups.iter().map(|group| (&group.own, group.total.whole_lag())));
+        let known = || self.groups.iter().filter(|group| !group.total.is_partial);
+        let help = "Records that the group has not read yet in the partition where it is furthest behind.";
+        let mut family = out.family(Vocabulary::Confluent, "kafka_consumergroup_group_max_lag", Kind::Gauge, help);
+        family.present(known().map(|group| (&group.own, group.max_lag)));
+        let help = "How long ago the oldest batch that the group has not read was written; 0: it has read all.";
+        let name = "kafka_consumergroup_group_max_lag_seconds";
+        let mut family = out.family(Vocabulary::Confluent, name, Kind::Gauge, help);
+        family.present(known().map(|group| (&group.own, group.max_age)));
     }
 }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use capek_actors::group_survey::{self, GroupSurvey};
+use capek_wire::batch::{Codec, compress_at};
 use tokio::sync::Semaphore;
 
 use self::exposition::{Exposition, Format, Kind, Vocabulary};
@@ -41,6 +42,8 @@ pub const ENDPOINTS: &[Endpoint] =
 /// Scrapes that are being answered; others wait.
 const SCRAPES_MAX: usize = 2;
 static SCRAPES: Semaphore = Semaphore::const_new(SCRAPES_MAX);
+/// Text shrinks to a tenth at the fastest already.
+const GZIP_LEVEL: i32 = 1;
 /// Coordinators that have not answered by then are counted as silent.
 const SURVEY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -55,9 +58,27 @@ async fn metrics(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpRe
     let began = Instant::now();
     let settings = Settings::of(doors.broker(), &doors.client.image());
     let survey = group_survey::survey(doors.broker(), settings.series_max, SURVEY_WITHIN).await;
-    let text = web::block(move || render(&doors, format, &settings, survey, began)).await;
-    let text = text.map_err(|error| Problem::unavailable(error.to_string()))?;
-    Ok(HttpResponse::Ok().content_type(format.content_type()).body(text))
+    let is_gzip = takes_gzip(&request);
+    let rendered = web::block(move || {
+        let text = render(&doors, format, &settings, survey, began);
+        if is_gzip { compress_at(Codec::Gzip, Some(GZIP_LEVEL), text.as_bytes()) } else { Ok(text.into_bytes()) }
+    });
+    let rendered = rendered.await.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let body = rendered.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let mut answer = HttpResponse::Ok();
+    answer.content_type(format.content_type()).insert_header((header::VARY, "Accept-Encoding"));
+    if is_gzip {
+        answer.insert_header((header::CONTENT_ENCODING, "gzip"));
+    }
+    Ok(answer.body(body))
+}
+
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let lists = request.headers().get_all(header::ACCEPT_ENCODING).filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|one| {
+        let (coding, quality) = one.split_once(';').unwrap_or((one, ""));
+        coding.trim().eq_ignore_ascii_case("gzip") && !["q=0", "q=0.0"].contains(&quality.trim())
+    })
 }
 
 fn render(doors: &Doors, format: Format, settings: &Settings, survey: GroupSurvey, began: Instant) -> String {

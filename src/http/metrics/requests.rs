@@ -28,6 +28,8 @@ pub struct HttpMetrics {
     took: [Histogram; DOORS.len()],
     web_sockets: Arc<AtomicU64>,
     event_streams: Arc<AtomicU64>,
+    /// How often a stream stood still for want of its client's credit.
+    pub credit_stalls: Arc<AtomicU64>,
     /// Carried here by other brokers, and not answered yet.
     carried: Arc<AtomicU64>,
 }
@@ -126,6 +128,9 @@ impl HttpMetrics {
         let open = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let help = "WebSockets that are open.";
         out.one(Vocabulary::Own, "capek_ws_connections", Kind::Gauge, help, open(&self.web_sockets));
+        let help = "How often the credit of a WebSocket's subscription was used up, so that it waited for its client.";
+        let name = "capek_ws_credit_stalls_total";
+        out.one(Vocabulary::Own, name, Kind::Counter, help, open(&self.credit_stalls));
         let help = "Requests that another broker carried here for its client, and that are being answered.";
         out.one(Vocabulary::Own, "capek_http_carried_requests", Kind::Gauge, help, open(&self.carried));
         let help = "Streams of Server-Sent Events that are open.";

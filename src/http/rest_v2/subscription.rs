@@ -1,12 +1,15 @@
 //! What a consumer instance reads: topics as a member of its group, or partitions that its client has chosen.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use capek_actors::consumer_commands::{
-    Assign, AwaitAssignment, DescribeAssignment, DescribeSubscription, Place, Subscribe, Unsubscribe,
+    Assign, AwaitAssignment, DescribeAssignment, DescribeSubscription, InstanceError, Place, Subscribe, Unsubscribe,
 };
 use capek_actors::consumer_membership::Wanted;
+use capek_state::Refusal;
+use capek_state::group::consumer::check_topic_regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -51,7 +54,12 @@ pub async fn subscribe(
     let wanted: Subscription = read_body(&request, payload, &doors).await?;
     let wanted = match (wanted.topics.filter(|topics| !topics.is_empty()), wanted.topic_pattern) {
         (Some(topics), None) => Wanted::Topics(topics),
-        (None, Some(pattern)) => Wanted::Pattern(pattern),
+        (None, Some(pattern)) => {
+            let bad =
+                |refusal: Refusal| refused(InstanceError::Kafka(refusal.code, refusal.message.map(Cow::into_owned)));
+            check_topic_regex(&pattern).map_err(bad)?;
+            Wanted::Pattern(pattern)
+        }
         (Some(_), Some(_)) => return Err(RestError::new(422, "either topics or topic_pattern, not both")),
         (None, None) => return Err(RestError::new(422, "topics must not be empty without a topic_pattern")),
     };

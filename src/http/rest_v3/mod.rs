@@ -26,6 +26,7 @@ use super::body::{self, Size};
 use super::doors::Doors;
 use super::problem::RestError;
 use super::routes::{self, Endpoint};
+use super::v1::NDJSON;
 
 pub const PREFIXES: [&str; 2] = ["/v3", "/kafka/v3"];
 
@@ -98,6 +99,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get(below!("/topics/{topic}/partitions/{partition}"), || web::get().to(partitions::get), "A partition").answers(200, J, "V3Resource"),
     Endpoint::get(below!("/topics/{topic}/partitions/{partition}/offset"), || web::get().to(partitions::offset), "Where a partition begins or ends")
         .query(&["offset_type"]).answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/records"), || web::get().to(partitions::records), "What a partition holds, as lines of JSON, up to an end")
+        .query(&["from", "to", "limit", "format", "key_format", "envelope"]).answers(200, NDJSON, "Text"),
     Endpoint::get(below!("/topics/{topic}/partitions/{partition}/reassignment"), || web::get().to(partitions::get_reassignment), "How a partition moves")
         .answers(200, J, "V3Resource"),
     Endpoint::get(below!("/topics/{topic}/partitions/{partition}/replicas"), || web::get().to(partitions::list_replicas), "A partition's replicas")

@@ -13,6 +13,7 @@ use super::super::doors::Doors;
 use super::super::problem::RestError;
 use super::super::query::QueryPairs;
 use super::super::rest_v2::caller;
+use super::super::v1;
 use super::resource::{Cluster, no_such_partition, ok};
 
 pub async fn list(
@@ -37,6 +38,19 @@ pub async fn get(
     let (id, name, index) = path.into_inner();
     let cluster = Cluster::of(&request, &doors, &id)?;
     Ok(ok(&describe(&cluster, &name, index, &find(&doors, &name, index)?)))
+}
+
+/// Confluent's interface has no way to read; this is ours, as of `/v1/topics/{topic}/records`.
+pub async fn records(
+    request: HttpRequest,
+    path: web::Path<(String, String, i32)>,
+    doors: web::Data<Doors>,
+) -> Result<HttpResponse, RestError> {
+    let (id, topic, partition) = path.into_inner();
+    Cluster::of(&request, &doors, &id)?;
+    find(&doors, &topic, partition)?;
+    let query = QueryPairs::of(&request)?;
+    Ok(v1::read_lines(&request, &query, &topic, vec![partition], &doors).await?)
 }
 
 fn find(doors: &Doors, topic: &str, index: i32) -> Result<Partition, RestError> {

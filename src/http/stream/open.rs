@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
@@ -41,15 +42,17 @@ pub struct Opened {
     gaps: Vec<StreamEvent>,
     grows: Vec<(Arc<str>, TopicId)>,
     pub group: Option<GroupStart>,
+    credit_stalls: Arc<AtomicU64>,
 }
 
 impl Wanted {
     /// Finds the places. A stream does not create its topics.
     pub async fn open(&self, doors: &Doors, caller: &Caller) -> Result<Opened, Problem> {
+        let mut opened = Opened { credit_stalls: doors.metrics.credit_stalls.clone(), ..Default::default() };
         if let Some(member) = &self.member {
-            return Ok(Opened { group: Some(self.group(member)?), ..Default::default() });
+            opened.group = Some(self.group(member)?);
+            return Ok(opened);
         }
-        let mut opened = Opened::default();
         for topic in &self.topics {
             self.open_topic(doors, caller, topic, &mut opened).await?;
         }
@@ -148,6 +151,7 @@ impl Opened {
             gaps: self.gaps,
             grows: self.grows,
             credit,
+            credit_stalls: self.credit_stalls,
             frame: wanted.frame,
             linger_ms: wanted.linger_ms,
             conflates: wanted.conflates,

@@ -66,6 +66,14 @@ pub struct Client {
 /// The socket or the session has gone.
 struct Gone;
 
+/// By what its head says: the codec looks at that only when all of the frame has come, and would wait for a terabyte.
+fn is_too_large(frame: &[u8]) -> bool {
+    const LENGTH_OF_64_BITS: u8 = 127;
+    let Some((head, rest)) = frame.split_at_checked(2) else { return false };
+    let length = rest.first_chunk().map(|length| u64::from_be_bytes(*length));
+    head[1] & LENGTH_OF_64_BITS == LENGTH_OF_64_BITS && length.is_some_and(|length| length > FRAME_BYTES_MAX as u64)
+}
+
 impl Client {
     pub async fn listen(self, payload: web::Payload, silence_max: Duration) {
         let goodbye = match self.read(payload, silence_max).await {
@@ -91,6 +99,7 @@ impl Client {
                             return Ok(goodbye);
                         }
                     }
+                    Ok(None) if is_too_large(&bytes) => return Ok(close(1009, "the frame is too big")),
                     Ok(None) => break,
                     Err(ProtocolError::Overflow) => return Ok(close(1009, "the frame is too big")),
                     Err(_) => return Ok(close(1002, "this is not the WebSocket protocol")),

@@ -25,6 +25,8 @@ use super::query::QueryPairs;
 use super::routes::{self, Endpoint};
 use super::stream::{StartAt, now_ms, parse_place as parse_words};
 
+pub use read::lines as read_lines;
+
 pub const NDJSON: &str = "application/x-ndjson";
 const J: &str = "application/json";
 const JSON: &[&str] = &[J];
@@ -38,7 +40,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .body(JSON, "V1TopicChanges").answers(200, J, "V1Topic"),
     Endpoint::delete("/v1/topics/{topic}", || web::delete().to(topics::delete), "Deletes a topic"),
     Endpoint::post("/v1/topics/{topic}", || web::post().to(produce::post), "The body is the record, or each of its lines is")
-        .query(&["key", "partition", "timestamp", "acks", "timeout_ms"]).headers(&["Idempotency-Key", "Capek-Key", "Capek-Partition"])
+        .query(&["key", "partition", "timestamp", "acks", "timeout_ms"]).headers(&["Idempotency-Key", "Prefer", "Capek-Key", "Capek-Partition"])
         .body(&["text/plain", "application/json", "application/octet-stream", NDJSON, "text/csv"], "Any").answers(200, J, "V1Stored"),
     Endpoint::get("/v1/topics/{topic}/configs", || web::get().to(topics::list_configs), "A topic's configs, whoever has set them").answers(200, J, "V1Configs"),
     Endpoint::get("/v1/topics/{topic}/offsets", || web::get().to(topics::list_offsets), "The offset of a time in each partition")

@@ -3,15 +3,17 @@
 //! The value is stored as it came, whatever its type; what says it is JSON is checked first. `application/x-ndjson` is one
 //! record a line, `text/csv` one a row: the good ones are stored, and each has a line in the answer.
 
-use std::time::Duration;
+use std::fmt::{Display, Write as _};
+use std::time::{Duration, Instant};
 
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use capek_actors::produce::Acks;
-use serde_json::json;
+use capek_wire::error_code::ErrorCode;
 
-use super::super::body::{self, Size};
+use super::super::body::{self, Body, Size};
 use super::super::doors::Doors;
 use super::super::idempotency::{self, IdempotencyKey};
 use super::super::json;
@@ -31,50 +33,99 @@ pub async fn post(
     let options = options(&query, &request)?;
     let template = template(&query, &request)?;
     let body = body::read(&request, payload, Size::Records, &doors.bodies).await?;
-    let (media_type, parameters) = content_type(&request);
-    match media_type {
-        NDJSON | "application/ndjson" | "application/jsonl" => {
-            many(&doors, &topic, lines(&body.bytes), &template, options).await
-        }
-        "text/csv" => {
-            let has_names = parameters.split(';').any(|one| one.trim().eq_ignore_ascii_case("header=present"));
-            many(&doors, &topic, rows(&body.bytes, has_names), &template, options).await
-        }
-        media_type => {
-            if media_type == "application/json" {
-                json::parse(&body.bytes).map_err(|error| Problem::json(&error, 0))?;
-            }
-            let record = NewRecord { value: Some(body.bytes.clone()), ..template };
-            let outcomes = produce(&doors, &topic, vec![record], options).await?;
-            match outcomes.into_iter().next() {
-                Some(Ok(stored)) => Ok(HttpResponse::Ok().json(stored_body(&stored))),
-                Some(Err(not_stored)) => Err(problem_of(&not_stored)),
-                None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record has no outcome")),
-            }
-        }
-    }
-}
-
-/// An outcome for each value, in their order; what is bad does not keep the others from being stored.
-async fn many(
-    doors: &web::Data<Doors>,
-    topic: &str,
-    values: Vec<Result<Bytes, Problem>>,
-    template: &NewRecord,
-    options: ProduceOptions,
-) -> Result<HttpResponse, Problem> {
+    let (values, is_one) = values(&request, &body.bytes);
     if values.is_empty() {
         return Err(Problem::bad_request("there is no record in the body"));
     }
-    let good = values.iter().filter_map(|value| value.as_ref().ok());
+    let good = values.iter().flatten();
     let records: Vec<_> = good.map(|value| NewRecord { value: Some(value.clone()), ..template.clone() }).collect();
-    let stored = if records.is_empty() { Vec::new() } else { produce(doors, topic, records, options).await? };
+    if records.len() == values.len() && prefers_no_wait(&request) {
+        return store_later(&doors, &topic, records, options, body).await;
+    }
+    let began = Instant::now();
+    let stored = if records.is_empty() { Vec::new() } else { produce(&doors, &topic, records, options).await? };
+    let took = began.elapsed();
+    let outcomes = outcomes(values, stored);
+    let mut answer = if is_one { answer_one(outcomes)? } else { answer_lines(&outcomes) };
+    let (ms, us) = (took.as_millis(), took.subsec_micros() % 1_000);
+    let timing = format!("store;dur={ms}.{us:03}");
+    answer.headers_mut().insert(SERVER_TIMING, HeaderValue::try_from(timing).expect("digits are legal in a header"));
+    Ok(answer)
+}
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const KEY: HeaderName = HeaderName::from_static("capek-key");
+const PARTITION: HeaderName = HeaderName::from_static("capek-partition");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What is to be stored; `true`: it is one record, and answered as one.
+fn values(request: &HttpRequest, body: &Bytes) -> (Vec<Result<Bytes, Problem>>, bool) {
+    let (media_type, parameters) = content_type(request);
+    match media_type {
+        NDJSON | "application/ndjson" | "application/jsonl" => (lines(body), false),
+        "text/csv" => {
+            let has_names = parameters.split(';').any(|one| one.trim().eq_ignore_ascii_case("header=present"));
+            (rows(body, has_names), false)
+        }
+        "application/json" => match json::parse(body) {
+            Ok(_) => (vec![Ok(body.clone())], true),
+            Err(error) => (vec![Err(Problem::json(&error, 0))], true),
+        },
+        _ => (vec![Ok(body.clone())], true),
+    }
+}
+
+/// `Prefer: respond-async` (RFC 7240).
+fn prefers_no_wait(request: &HttpRequest) -> bool {
+    let mut preferences = request.headers().get_all(PREFER).filter_map(|value| value.to_str().ok());
+    preferences.any(|list| list.split(',').any(|one| one.trim().eq_ignore_ascii_case("respond-async")))
+}
+
+/// Answered before it is stored, and stored all the same, as far as it can be: nobody is told when not. What it holds in memory
+/// stays paid for.
+async fn store_later(
+    doors: &web::Data<Doors>,
+    topic: &str,
+    records: Vec<NewRecord>,
+    options: ProduceOptions,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    doors.client.partition_count(topic).await?;
+    let (doors, topic, in_flight) = (doors.clone(), topic.to_owned(), doors.begin());
+    actix_rt::spawn(async move {
+        let stored = produce(&doors, &topic, records, options).await;
+        if let Some(problem) = stored.map_or_else(|refusal| Some(refusal.code), |stored| first_failure(&stored)) {
+            log::debug!("what was to be stored in {topic} later was not: {problem}");
+        }
+        drop((body, in_flight));
+    });
+    Ok(HttpResponse::Accepted().insert_header(("Preference-Applied", "respond-async")).finish())
+}
+
+fn first_failure(stored: &[Result<Stored, NotStored>]) -> Option<ErrorCode> {
+    stored.iter().find_map(|outcome| outcome.as_ref().err().map(|not_stored| not_stored.code))
+}
+
+/// An outcome for each value, in their order; what is bad does not keep the others from being stored.
+fn outcomes(
+    values: Vec<Result<Bytes, Problem>>,
+    stored: Vec<Result<Stored, NotStored>>,
+) -> Vec<Result<Stored, Problem>> {
     let mut stored = stored.into_iter();
     let missing = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record has no outcome");
     let outcome = |value: Result<Bytes, Problem>| {
         value.and_then(|_| stored.next().ok_or_else(missing)?.map_err(|not_stored| problem_of(&not_stored)))
     };
-    Ok(answer_lines(&values.into_iter().map(outcome).collect::<Vec<_>>()))
+    values.into_iter().map(outcome).collect()
+}
+
+fn answer_one(outcomes: Vec<Result<Stored, Problem>>) -> Result<HttpResponse, Problem> {
+    let mut body = String::new();
+    for outcome in outcomes {
+        put_stored(&mut body, &outcome?);
+    }
+    Ok(HttpResponse::Ok().content_type("application/json").body(body))
 }
 
 /// The type and its parameters.
@@ -104,7 +155,7 @@ fn options(query: &QueryPairs, request: &HttpRequest) -> Result<ProduceOptions, 
 
 fn idempotency_key(request: &HttpRequest) -> Result<Option<&[u8]>, Problem> {
     const KEY_BYTES_MAX: usize = 255;
-    let Some(key) = request.headers().get(idempotency::HEADER) else { return Ok(None) };
+    let Some(key) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let key = key.as_bytes();
     let is_legal = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(|byte| (b' '..=b'~').contains(byte));
     let refused = || Problem::bad_request(format!("{} is 1 to {KEY_BYTES_MAX} letters of ASCII", idempotency::HEADER));
@@ -117,10 +168,10 @@ fn template(query: &QueryPairs, request: &HttpRequest) -> Result<NewRecord, Prob
     const HEADER_PREFIX: &str = "capek-header-";
     let headers = request.headers();
     let key = query.get("key").map(|key| Bytes::copy_from_slice(key.as_bytes()));
-    let key = key.or_else(|| headers.get("capek-key").map(|key| Bytes::copy_from_slice(key.as_bytes())));
+    let key = key.or_else(|| headers.get(KEY).map(|key| Bytes::copy_from_slice(key.as_bytes())));
     let partition = match query.number("partition")? {
         Some(partition) => Some(partition),
-        None => match headers.get("capek-partition") {
+        None => match headers.get(PARTITION) {
             Some(value) => Some(number_of(value)?),
             None => None,
         },
@@ -147,7 +198,7 @@ fn copy(bytes: &[u8]) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
-fn number_of(value: &header::HeaderValue) -> Result<i32, Problem> {
+fn number_of(value: &HeaderValue) -> Result<i32, Problem> {
     let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     number.ok_or_else(|| Problem::bad_request("Capek-Partition is not a number that fits"))
 }
@@ -172,10 +223,12 @@ fn rows(body: &Bytes, has_names: bool) -> Vec<Result<Bytes, Problem>> {
     rows.map(|(line, row)| row.map_err(|what| problem(line, what))).collect()
 }
 
-fn stored_body(stored: &Stored) -> serde_json::Value {
+fn put_stored(out: &mut String, stored: &Stored) {
+    let Stored { partition, offset, timestamp_ms } = stored;
     // acks=0 does not wait to learn the offset.
-    let offset = (stored.offset >= 0).then_some(stored.offset);
-    json!({ "partition": stored.partition, "offset": offset, "timestamp": stored.timestamp_ms })
+    let offset: &dyn Display = if *offset >= 0 { offset } else { &"null" };
+    write!(out, "{{\"partition\":{partition},\"offset\":{offset},\"timestamp\":{timestamp_ms}}}")
+        .expect("text is written to memory");
 }
 
 fn problem_of(not_stored: &NotStored) -> Problem {
@@ -192,11 +245,10 @@ fn answer_lines(outcomes: &[Result<Stored, Problem>]) -> HttpResponse {
     };
     let mut text = String::new();
     for outcome in outcomes {
-        let line = match outcome {
-            Ok(stored) => stored_body(stored),
-            Err(problem) => problem.body(),
-        };
-        text.push_str(&line.to_string());
+        match outcome {
+            Ok(stored) => put_stored(&mut text, stored),
+            Err(problem) => text.push_str(&problem.body().to_string()),
+        }
         text.push('\n');
     }
     HttpResponse::build(status).content_type(NDJSON).body(text)

@@ -39,32 +39,43 @@ pub async fn get(
 ) -> Result<HttpResponse, Problem> {
     check_topic_name(&topic)?;
     let query = QueryPairs::of(&request)?;
-    let (from, to) = (place_of(&query, "from", "earliest")?, place_of(&query, "to", "latest")?);
-    let formats = Formats::of(&query).map_err(Problem::bad_request)?;
+    let partitions = partitions_of(&doors, &topic, &query)?;
+    lines(&request, &query, &topic, partitions, &doors).await
+}
+
+/// What these partitions hold, as the query has it.
+pub async fn lines(
+    request: &HttpRequest,
+    query: &QueryPairs,
+    topic: &str,
+    partitions: Vec<PartitionIndex>,
+    doors: &web::Data<Doors>,
+) -> Result<HttpResponse, Problem> {
+    let (from, to) = (place_of(query, "from", "earliest")?, place_of(query, "to", "latest")?);
+    let formats = Formats::of(query).map_err(Problem::bad_request)?;
     let is_value_only = match query.get("envelope") {
         None | Some("record") => false,
         Some("value") => true,
         Some(other) => return Err(Problem::bad_request(format!("envelope={other} is not record or value"))),
     };
     let left = query.number("limit")?.unwrap_or(u64::MAX);
-    let partitions = partitions_of(&doors, &topic, &query)?;
     let mut cursors = Vec::with_capacity(partitions.len());
     for partition in partitions {
-        let source = doors.client.known_partition(&topic, partition).await?;
-        let caller = caller(&request);
+        let source = doors.client.known_partition(topic, partition).await?;
+        let caller = caller(request);
         let next = match from {
             // One that is not in the log any more is a gap, and told.
             StartAt::Offset(offset) => offset,
-            _ => doors.offset_from(&caller, &topic, partition, from).await?,
+            _ => doors.offset_from(&caller, topic, partition, from).await?,
         };
-        let end = doors.offset_from(&caller, &topic, partition, to).await?;
+        let end = doors.offset_from(&caller, topic, partition, to).await?;
         // What is told of gaps is as young as the ends.
         doors.client.refresh(&source).await?;
         cursors.push(Cursor { source, partition, next, end, tried: 0 });
     }
     let (lines, body) = Chunks::new(doors.begin());
     let reading =
-        Reading { doors: doors.clone(), topic: topic.into_inner(), formats, is_value_only, left, cursors, lines };
+        Reading { doors: doors.clone(), topic: topic.to_owned(), formats, is_value_only, left, cursors, lines };
     actix_rt::spawn(reading.run());
     Ok(HttpResponse::Ok().content_type(NDJSON).insert_header(("X-Accel-Buffering", "no")).body(body))
 }

@@ -8,6 +8,7 @@
 //!     bench-load offsets  ADDRESS TOPIC PARTITIONS GROUPS    (each group commits each partition)
 //!     bench-load reload   ADDRESS TOPIC PARTITIONS GROUPS    (until the broker knows them)
 //!     bench-load sockets  ADDRESS HTTP_ADDRESS TOPIC PARTITIONS LIVE STALLED RATE RECORD_BYTES SECONDS BROKER_PID
+//!     bench-load stream   ADDRESS HTTP_ADDRESS CLUSTER_ID TOPIC RECORDS RATE SECONDS BROKER_PID
 //!     bench-load create   ADDRESS TOPIC PARTITIONS
 //!
 //! It prints one line of JSON. It speaks any Kafka broker's protocol in old versions, by hand: see `frames.rs`.
@@ -21,6 +22,7 @@ mod latency;
 mod offsets;
 mod requests;
 mod sockets;
+mod stream;
 
 use std::io;
 use std::str::FromStr;
@@ -104,6 +106,19 @@ fn main() -> io::Result<()> {
                 broker_pid: number(broker_pid)?,
             };
             runtime.block_on(sockets::run(load))
+        }
+        ["stream", kafka, http, cluster, topic, records, rate, seconds, broker_pid] => {
+            let load = stream::Load {
+                kafka: kafka.to_string(),
+                http: http.to_string(),
+                cluster: cluster.to_string(),
+                topic: topic.to_string(),
+                records: number(records)?,
+                rate: number(rate)?,
+                seconds: number(seconds)?,
+                broker_pid: number(broker_pid)?,
+            };
+            runtime.block_on(stream::run(load))
         }
         ["create", address, topic, partitions] => {
             runtime.block_on(frames::create_topic(address, topic, number(partitions)?))

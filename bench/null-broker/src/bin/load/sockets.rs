@@ -206,7 +206,7 @@ fn varint(bytes: &mut &[u8]) -> Option<i64> {
     None
 }
 
-fn resident_kib(pid: u32) -> io::Result<u64> {
+pub fn resident_kib(pid: u32) -> io::Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok());

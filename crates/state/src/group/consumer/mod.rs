@@ -38,6 +38,7 @@ pub use heartbeat::{Heartbeat, check_heartbeat};
 pub use member::{ClassicMetadata, Member, MemberMetadata, MemberState, Owned};
 pub use offsets::Committer;
 pub use record::{Change, ConsumerRecord, CurrentAssignment, GroupEpoch, RecordError, ResolvedRegex, TargetEpoch};
+pub use regexes::check as check_topic_regex;
 pub use timers::{Deadlines, Timer};
 pub use topics::{ImageTopics, TopicInfo, TopicTable, Topics};
 

@@ -19,7 +19,7 @@ const COMPILED_BYTES_MAX: usize = 1024 * 1024;
 const REFRESH_INTERVAL_MS: i64 = 1_000;
 
 /// Refused if the expression does not compile, with the reason.
-pub(super) fn check(pattern: &str) -> Result<(), Refusal> {
+pub fn check(pattern: &str) -> Result<(), Refusal> {
     compile(pattern).map(|_| ()).map_err(|error| {
         let reason = error.to_string();
         // The reason stands in the last line, below a drawing of the place.
