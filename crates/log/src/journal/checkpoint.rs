@@ -139,8 +139,10 @@ impl Journal {
         }
         self.stop_filling(Some(self.ring.next_index()))?;
         self.ring.switch();
-        self.helper.wants_checkpoint = true;
-        self.start_wanted_checkpoint()?;
+        let on_its_way = self.helper.checkpoint.as_ref().map_or(0, |(scope, _)| scope.sequence);
+        if !self.ring.has_spare(self.durable_sequence.max(on_its_way)) {
+            self.start_checkpoint_soon()?;
+        }
         Ok(true)
     }
 

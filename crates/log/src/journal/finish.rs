@@ -33,7 +33,7 @@ impl Journal {
             sync_log(&part.log, &self.vfs, &self.files, self.round_number)?;
         }
         if self.round.is_journaled {
-            self.ring.sync()?;
+            self.ring.sync(self.round.buffer.sealed())?;
             self.sequence += 1;
         }
         Ok(())

@@ -15,8 +15,8 @@
 use capek_wire::{BatchHeader, Uuid};
 
 use crate::ids::LogKey;
+pub(crate) use crate::vfs::BLOCK_BYTES;
 
-pub(crate) const BLOCK_BYTES: usize = 4096;
 pub(crate) const ENTRY_HEADER_BYTES: usize = 80;
 const PREFIX_BYTES: usize = 8;
 
@@ -65,10 +65,13 @@ impl Salt {
     }
 }
 
-/// A round being put together in a buffer that is used again and again.
+/// A round being put together in a buffer that is used again and again. In memory it begins on a block's boundary once it is
+/// sealed, as writes past the cache want it.
 #[derive(Default)]
 pub(crate) struct RoundBuffer {
     bytes: Vec<u8>,
+    /// Where the round begins in `bytes`.
+    start: usize,
     /// Where each entry begins.
     entries: Vec<usize>,
 }
@@ -82,8 +85,9 @@ pub(crate) struct RoundId {
 
 impl RoundBuffer {
     pub fn clear(&mut self) {
-        self.bytes.clear();
         self.entries.clear();
+        self.start = bytes_to_boundary(&self.bytes);
+        self.bytes.resize(self.start, 0);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -93,7 +97,7 @@ impl RoundBuffer {
     /// Gives back what a large round took.
     pub fn shrink(&mut self, capacity_bytes: usize) {
         if self.bytes.capacity() > capacity_bytes {
-            self.bytes = Vec::new();
+            *self = RoundBuffer::default();
         }
     }
 
@@ -142,9 +146,33 @@ impl RoundBuffer {
             entry[..4].copy_from_slice(&length.to_be_bytes());
             entry[4..8].copy_from_slice(&crc.to_be_bytes());
         }
-        self.bytes.resize(self.bytes.len().next_multiple_of(BLOCK_BYTES), 0);
-        &self.bytes
+        let size_bytes = (self.bytes.len() - self.start).next_multiple_of(BLOCK_BYTES);
+        self.bytes.resize(self.start + size_bytes, 0);
+        self.align(size_bytes);
+        self.sealed()
     }
+
+    /// The round as [`RoundBuffer::seal`] left it.
+    pub fn sealed(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Where the buffer grew it is somewhere else now.
+    fn align(&mut self, size_bytes: usize) {
+        self.bytes.reserve(BLOCK_BYTES);
+        let start = bytes_to_boundary(&self.bytes);
+        if start != self.start {
+            self.bytes.resize(self.bytes.len().max(start + size_bytes), 0);
+            self.bytes.copy_within(self.start..self.start + size_bytes, start);
+            self.bytes.truncate(start + size_bytes);
+            self.start = start;
+            self.entries.clear();
+        }
+    }
+}
+
+fn bytes_to_boundary(bytes: &[u8]) -> usize {
+    (bytes.as_ptr() as usize).wrapping_neg() % BLOCK_BYTES
 }
 
 /// An entry found in a journal file.
@@ -236,6 +264,25 @@ mod tests {
             previous_end: 10,
             base_offset: 10,
             end_offset: 12,
+        }
+    }
+
+    #[test]
+    fn a_round_begins_on_a_blocks_boundary_however_often_its_buffer_grew() {
+        let salt = Salt([3; 16]);
+        let mut buffer = RoundBuffer::default();
+        for size_bytes in [10, 5000, 70_000, 20, 300_000, 40] {
+            let id = RoundId { sequence: 5, attempt: 0 };
+            let payload: Vec<u8> = (0..size_bytes).map(|at| at as u8).collect();
+            buffer.clear();
+            buffer.begin(&header(0));
+            buffer.extend(&payload);
+            assert!(buffer.last_payload() == payload);
+            let sealed = buffer.seal(id, salt);
+            assert_eq!((sealed.as_ptr() as usize % BLOCK_BYTES, sealed.len() % BLOCK_BYTES), (0, 0));
+            let (found, entries, _) = parse_round(sealed, 0, salt).unwrap();
+            assert_eq!((found, entries.len()), (id, 1));
+            assert!(sealed[entries[0].payload_start..entries[0].payload_end] == payload);
         }
     }
 

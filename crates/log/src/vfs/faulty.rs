@@ -122,6 +122,14 @@ impl Vfs for FaultyVfs {
         Ok(Arc::new(FaultyFile { inner: self.inner.open(path, mode)?, plan: self.plan.clone() }))
     }
 
+    fn open_in_place(&self, path: &Path) -> io::Result<Option<Arc<dyn VfsFile>>> {
+        if self.plan.fault == Fault::NoSpace {
+            return Ok(None); // such a write would need no room
+        }
+        let inner = self.inner.open_in_place(path)?;
+        Ok(inner.map(|inner| Arc::new(FaultyFile { inner, plan: self.plan.clone() }) as Arc<dyn VfsFile>))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.plan.check_other()?;
         self.inner.rename(from, to)

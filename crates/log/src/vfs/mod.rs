@@ -15,6 +15,9 @@ pub use faulty::{Fault, FaultyVfs};
 pub use real::RealVfs;
 pub use sim::SimVfs;
 
+/// What every disk writes as a whole, and what writes past the cache are a multiple of.
+pub const BLOCK_BYTES: usize = 4096;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -71,6 +74,12 @@ pub trait LockGuard: Send + Sync {}
 /// A file system.
 pub trait Vfs: Send + Sync {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>>;
+    /// A file that must be there, to be written past the cache, in whole blocks of [`BLOCK_BYTES`] from memory that begins at a
+    /// multiple of that, and only over what was written before: such a write needs no room. `None` where that is not sure.
+    fn open_in_place(&self, _path: &Path) -> io::Result<Option<Arc<dyn VfsFile>>> {
+        Ok(None)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.

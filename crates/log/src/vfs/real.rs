@@ -3,11 +3,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
+use rustix::fs::OFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{DirectoryEntry, LockGuard, OpenMode, ReadAt, Vfs, VfsFile};
@@ -121,11 +122,30 @@ impl RealFile {
     }
 }
 
+/// Ext4 and XFS put new bytes where the old ones are. Those that copy on write look for room each time.
+fn overwrites_in_place(file: &File) -> io::Result<bool> {
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    Ok(matches!(rustix::fs::fstatfs(file)?.f_type as u64, EXT4 | XFS))
+}
+
 impl Vfs for RealVfs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(mode != OpenMode::Read).create(mode == OpenMode::Create).truncate(false);
         Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn open_in_place(&self, path: &Path) -> io::Result<Option<Arc<dyn VfsFile>>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(OFlags::DIRECT.bits() as i32);
+        match options.open(path) {
+            Ok(file) if overwrites_in_place(&file)? => Ok(Some(Arc::new(RealFile(file)))),
+            Ok(_) => Ok(None),
+            // A file system that knows no way past the cache.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{DirectoryEntry, LockGuard, OpenMode, ReadAt, Vfs, VfsFile};
+use super::{BLOCK_BYTES, DirectoryEntry, LockGuard, OpenMode, ReadAt, Vfs, VfsFile};
 
 const SECTOR_BYTES: u64 = 512;
 const ROOT: u64 = 0;
@@ -423,6 +423,42 @@ impl VfsFile for SimFile {
     }
 }
 
+/// Takes only what a disk takes past the cache, and no more than was there.
+struct InPlaceFile(Arc<dyn VfsFile>);
+
+impl ReadAt for InPlaceFile {
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.0.read_at(position, length)
+    }
+}
+
+impl VfsFile for InPlaceFile {
+    fn write_all_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        let starts = [position as usize, bytes.as_ptr() as usize];
+        let is_aligned = starts.iter().all(|start| start.is_multiple_of(BLOCK_BYTES));
+        let is_whole = (bytes.len() as u64).is_multiple_of(SECTOR_BYTES);
+        assert!(is_aligned && is_whole, "{} bytes at {position} are not whole blocks", bytes.len());
+        assert!(position + bytes.len() as u64 <= self.0.len()?, "it was not written before");
+        self.0.write_all_at(position, bytes)
+    }
+
+    fn write_all_vectored_at(&self, _: u64, _: &[IoSlice<'_>]) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
+
 impl Vfs for SimVfs {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn VfsFile>> {
         let mut disk = self.disk();
@@ -435,6 +471,10 @@ impl Vfs for SimVfs {
         };
         disk.file(node)?;
         Ok(Arc::new(SimFile { disk: self.disk.clone(), node }))
+    }
+
+    fn open_in_place(&self, path: &Path) -> io::Result<Option<Arc<dyn VfsFile>>> {
+        Ok(Some(Arc::new(InPlaceFile(self.open(path, OpenMode::Write)?))))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
