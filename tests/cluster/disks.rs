@@ -1,7 +1,8 @@
-//! A broker whose disk is full, while the others have room.
+//! A broker whose disk is full or broken, while those of the others are sound.
 
 use std::fs::File;
 use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
@@ -53,4 +54,37 @@ fn acked_records_survive_a_full_disk() {
     }
     load.stop_and_check(&cluster, "full disk");
     cluster.stop_and_compare_replicas("full", PARTITIONS);
+}
+
+/// EIO for every sync, by libfiu, until the process is another one.
+#[test]
+#[ignore = "needs Debian's fiu-utils: tests/faults runs it"]
+fn acked_records_survive_a_disk_that_fails() {
+    const EIO: i32 = 5;
+    let directory = Directory::new();
+    let control = directory.path().join("fiu").to_str().expect("the path is ASCII").to_owned();
+    let mut cluster = Cluster::prepare(3, &[]);
+    cluster.broker_mut(1).wrapper = ["fiu-run", "-x", "-f", &control].map(str::to_owned).to_vec();
+    cluster.start_all();
+    let fail_syncs = format!("enable name=posix/io/sync/*,failinfo={EIO}");
+    let load = Load::start(&cluster, "broken");
+    for _ in 0..rounds(1) {
+        let id = cluster.broker(1).process_id().to_string();
+        let told = Command::new("fiu-ctrl").args(["-f", &control, "-c", &fail_syncs, &id]).status();
+        assert!(told.expect("fiu-ctrl is there").success());
+        wait_for("others lead what it led", RELIEVED_WITHIN, || {
+            let view = cluster.view_of(2, "broken")?;
+            view.partitions.values().all(|partition| ![1, -1].contains(&partition.leader)).then_some(())
+        });
+        load.wait_for_progress();
+        let output = cluster.broker(1).output();
+        assert!(output.contains("os error 5"), "the disk never failed: that shows nothing\n{output}");
+        // It may have ended by itself.
+        cluster.kill(1);
+        cluster.start_again(1);
+        load.wait_for_progress();
+        cluster.wait_until_in_sync("broken", PARTITIONS);
+    }
+    load.stop_and_check(&cluster, "EIO of a disk");
+    cluster.stop_and_compare_replicas("broken", PARTITIONS);
 }

@@ -20,6 +20,8 @@ pub struct Broker {
     pub kafka_port: u16,
     pub http_port: u16,
     pub data_dir: PathBuf,
+    /// A program that becomes the broker, with its arguments; empty: none.
+    pub wrapper: Vec<String>,
     settings: Vec<String>,
     node_id: i32,
     directory: Directory,
@@ -51,6 +53,7 @@ impl Broker {
             kafka_port: free_port(),
             http_port: free_port(),
             data_dir,
+            wrapper: Vec::new(),
             settings: settings.iter().map(|setting| setting.to_string()).collect(),
             node_id: 1,
             directory,
@@ -120,8 +123,9 @@ impl Broker {
             .append(true)
             .open(self.directory.path().join("output"))
             .expect("the test's directory is writable");
-        let mut command = Command::new(binary());
-        command.arg("serve").args(["--http", &self.http_address()]);
+        let mut words = self.wrapper.iter().map(PathBuf::from).chain([binary()]);
+        let mut command = Command::new(words.next().expect("the binary at least"));
+        command.args(words).arg("serve").args(["--http", &self.http_address()]);
         if !self.settings.iter().any(|setting| setting.starts_with("listeners=")) {
             command.args(["--kafka", &self.kafka()]);
         }
@@ -193,9 +197,13 @@ impl Broker {
         child.wait().expect("a child can be waited for");
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// A signal by its name: STOP, CONT.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("it runs").id().to_string();
+        let id = self.process_id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill(1) is there");
         assert!(sent.success());
     }
@@ -224,7 +232,7 @@ impl Broker {
 
     /// Resident memory now.
     pub fn memory_bytes(&self) -> u64 {
-        let id = self.child.as_ref().expect("it runs").id();
+        let id = self.process_id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).expect("the process is there");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says VmRSS");
         let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("VmRSS has a number");
