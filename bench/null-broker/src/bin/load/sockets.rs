@@ -17,6 +17,8 @@ use crate::{latency, new_histogram, percentiles};
 
 const CREDIT_RECORDS: u64 = 10_000;
 const CREDIT_BYTES: u64 = 1 << 20;
+/// Records that were due before are not counted: the first of a partition makes its files.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// How long after the last record the last of them may come.
 const LATE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -107,7 +109,10 @@ async fn read(
                 records_left = records_left.saturating_sub(due.len() as u64);
                 bytes_left = bytes_left.saturating_sub(payload.len() as u64);
                 let mut histogram = histogram.borrow_mut();
-                due.iter().for_each(|due_us| histogram.saturating_record(now_us.saturating_sub(*due_us).max(1)));
+                let is_counted = |due_us: &&u64| Duration::from_micros(**due_us) >= WARM_UP;
+                for due_us in due.iter().filter(is_counted) {
+                    histogram.saturating_record(now_us.saturating_sub(*due_us).max(1));
+                }
             }
             PING => send(&mut socket, PONG, &payload).await?,
             CLOSE => return Err(io::Error::other("the broker closed the socket")),
