@@ -89,11 +89,11 @@ impl Disk {
         self.batches[first..].iter().take(count_max).copied().collect()
     }
 
+    /// A cut within a batch takes the whole batch, as the real log does: a leader of a later epoch may have ended within it.
     pub fn truncate(&mut self, end_offset: i64) {
         let count = self.batches.partition_point(|batch| batch.end_offset() <= end_offset);
         self.batches.truncate(count);
-        assert_eq!(self.end(), end_offset, "a cut within a batch");
-        self.flushed = self.flushed.min(end_offset);
+        self.flushed = self.flushed.min(self.end());
         self.checked = self.checked.min(count);
     }
 

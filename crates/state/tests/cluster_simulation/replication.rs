@@ -62,6 +62,7 @@ impl World {
         let broker = &mut self.brokers[(id - 1) as usize];
         self.checker.cuts(id, &broker.disk, end_offset);
         broker.disk.truncate(end_offset);
+        let end_offset = broker.disk.end();
         broker.disk.high_watermark = broker.disk.high_watermark.min(end_offset);
         broker.syncing = broker.syncing.map(|end| end.min(end_offset));
     }
