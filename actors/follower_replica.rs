@@ -112,13 +112,19 @@ impl FollowerReplica {
     fn begin(&mut self, last_epoch: LeaderEpoch, context: &mut Context<Self>) {
         let log = &self.shared.log;
         let log_end = log.end_offset();
+        let published = self.shared.high_watermark();
+        let high_watermark = published.min(log_end);
+        if high_watermark < published {
+            // The last life had told of records whose append failed then, on a full disk for instance.
+            self.shared.cut(high_watermark, log_end);
+        }
         self.follower = Some(Follower::new(FollowerStart {
             epoch: self.epoch(),
             log_start: log.log_start(),
             log_end,
             flushed_end: log_end, // recovery, or the barrier before this start, has synced it
             last_epoch,
-            high_watermark: self.shared.high_watermark().min(log_end),
+            high_watermark,
         }));
         self.peer_manager.do_send(Join {
             leader: self.leader,
