@@ -20,6 +20,14 @@ const BACK_WITHIN: Duration = Duration::from_secs(90);
 /// Of its three replicas in that time: they try again, and do not do nothing else.
 const FAILURES_MAX: usize = 100;
 
+/// Until others lead all that broker 1 led.
+fn wait_until_relieved(cluster: &Cluster, topic: &str) {
+    wait_for("others lead what it led", RELIEVED_WITHIN, || {
+        let view = cluster.view_of(2, topic)?;
+        view.partitions.values().all(|partition| ![1, -1].contains(&partition.leader)).then_some(())
+    });
+}
+
 #[test]
 #[ignore = "needs root: tests/faults runs it"]
 fn acked_records_survive_a_full_disk() {
@@ -34,10 +42,7 @@ fn acked_records_survive_a_full_disk() {
         let mut file = File::create(&ballast).expect("there is room for a file");
         while file.write_all(&[1; 4096]).is_ok() {}
         drop(file);
-        wait_for("others lead what it led", RELIEVED_WITHIN, || {
-            let view = cluster.view_of(2, "full")?;
-            view.partitions.values().all(|partition| ![1, -1].contains(&partition.leader)).then_some(())
-        });
+        wait_until_relieved(&cluster, "full");
         load.wait_for_progress();
         let output = cluster.broker(1).output();
         assert!(output.contains("no room"), "the disk was never full: that shows nothing\n{output}");
@@ -72,10 +77,7 @@ fn acked_records_survive_a_disk_that_fails() {
         let id = cluster.broker(1).process_id().to_string();
         let told = Command::new("fiu-ctrl").args(["-f", &control, "-c", &fail_syncs, &id]).status();
         assert!(told.expect("fiu-ctrl is there").success());
-        wait_for("others lead what it led", RELIEVED_WITHIN, || {
-            let view = cluster.view_of(2, "broken")?;
-            view.partitions.values().all(|partition| ![1, -1].contains(&partition.leader)).then_some(())
-        });
+        wait_until_relieved(&cluster, "broken");
         load.wait_for_progress();
         let output = cluster.broker(1).output();
         assert!(output.contains("os error 5"), "the disk never failed: that shows nothing\n{output}");
