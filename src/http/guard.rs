@@ -9,6 +9,7 @@ use actix_web::dev::{Extensions, RequestHead, ServiceRequest};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::rt::net::TcpStream;
 
+use super::door::Door;
 use super::doors::Doors;
 use super::problem::Problem;
 
@@ -28,10 +29,9 @@ pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
 
 /// Confluent's clients are answered in JSON, whatever it is called; records of ours in lines of it.
 fn check_accept(request: &ServiceRequest) -> Result<(), Problem> {
-    const PATHS: [&str; 5] = ["topics", "consumers", "brokers", "v3", "kafka"];
     let Some(accept) = request.headers().get(header::ACCEPT) else { return Ok(()) };
-    let first = request.path().trim_start_matches('/').split('/').next().unwrap_or("");
-    let is_acceptable = !PATHS.contains(&first) || accept.to_str().is_ok_and(|accept| accept.split(',').any(is_json));
+    let is_confluents = matches!(Door::of(request.path()), Door::RestV2 | Door::RestV3);
+    let is_acceptable = !is_confluents || accept.to_str().is_ok_and(|accept| accept.split(',').any(is_json));
     if is_acceptable { Ok(()) } else { Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "HTTP 406 Not Acceptable")) }
 }
 

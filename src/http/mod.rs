@@ -17,6 +17,7 @@ mod body;
 mod carried;
 mod chunks;
 mod cluster_admin;
+mod door;
 mod doors;
 #[cfg(test)]
 mod fuzz;

@@ -14,18 +14,18 @@ use actix_web::http::{Method, StatusCode, header};
 use bytes::Bytes;
 use capek_actors::histogram::Histogram;
 
+use super::super::door::Door;
 use super::broker::write_histogram;
 use super::exposition::{Exposition, Kind, Labels, Vocabulary};
 
-const DOORS: [&str; 6] = ["v1", "rest_v2", "rest_v3", "metrics", "health", "other"];
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "DELETE", "PATCH", "other"];
 const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// See the head of this file.
 #[derive(Default)]
 pub struct HttpMetrics {
-    requests: [[[AtomicU64; STATUSES.len()]; METHODS.len()]; DOORS.len()],
-    took: [Histogram; DOORS.len()],
+    requests: [[[AtomicU64; STATUSES.len()]; METHODS.len()]; Door::NAMES.len()],
+    took: [Histogram; Door::NAMES.len()],
     web_sockets: Arc<AtomicU64>,
     event_streams: Arc<AtomicU64>,
     /// How often a stream stood still for want of its client's credit.
@@ -43,16 +43,6 @@ pub struct Asked {
 
 impl Asked {
     pub fn of(request: &ServiceRequest) -> Asked {
-        let path = request.path().trim_start_matches('/');
-        let first = path.split('/').next().unwrap_or("");
-        let door = match first {
-            "v1" => "v1",
-            "topics" | "consumers" | "brokers" => "rest_v2",
-            "v3" | "kafka" => "rest_v3",
-            "metrics" => "metrics",
-            "healthz" | "livez" | "readyz" => "health",
-            _ => "other",
-        };
         let method = match *request.method() {
             Method::GET => "GET",
             Method::POST => "POST",
@@ -61,7 +51,7 @@ impl Asked {
             Method::PATCH => "PATCH",
             _ => "other",
         };
-        Asked { door: place(&DOORS, door), method: place(&METHODS, method), at: Instant::now() }
+        Asked { door: Door::of(request.path()) as usize, method: place(&METHODS, method), at: Instant::now() }
     }
 }
 
@@ -109,7 +99,7 @@ impl HttpMetrics {
     pub fn write(&self, out: &mut Exposition) {
         let help = "HTTP requests that were answered.";
         let mut family = out.family(Vocabulary::Own, "capek_http_requests_total", Kind::Counter, help);
-        for (door, by_method) in DOORS.iter().zip(&self.requests) {
+        for (door, by_method) in Door::NAMES.iter().zip(&self.requests) {
             for (method, by_status) in METHODS.iter().zip(by_method) {
                 for (status, count) in STATUSES.iter().zip(by_status) {
                     let count = count.load(Ordering::Relaxed);
@@ -122,7 +112,7 @@ impl HttpMetrics {
         }
         let help = "How long HTTP requests took until their answer began; streams are left out.";
         let mut family = out.family(Vocabulary::Own, "capek_http_request_duration_seconds", Kind::Histogram, help);
-        for (door, took) in DOORS.iter().zip(&self.took).filter(|(_, took)| !took.is_empty()) {
+        for (door, took) in Door::NAMES.iter().zip(&self.took).filter(|(_, took)| !took.is_empty()) {
             write_histogram(&mut family, &Labels::of(&[("door", door)]), took);
         }
         let open = |count: &AtomicU64| count.load(Ordering::Relaxed);
