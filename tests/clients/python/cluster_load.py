@@ -59,7 +59,9 @@ def produce(name, bootstrap, topic, partitions, padding, history, stopping, tota
             "linger.ms": 1,
             "message.timeout.ms": 120_000,
             "request.timeout.ms": 3000,  # a leader that reaches nobody says so then
-            "queue.buffering.max.messages": 500,
+            # Room for what one leader that reaches nobody does not confirm, so that other leaders go on being used: librdkafka asks
+            # the broker that it used last for metadata, and that one's are as old as its isolation.
+            "queue.buffering.max.messages": 500 if padding else 20_000,
             "topic.metadata.refresh.interval.ms": 1000,
             "error_cb": fatal,
             **IMPATIENT,
