@@ -39,6 +39,7 @@ use crate::meta_log::MetaLogError;
 use crate::metadata_publisher::Watching;
 use crate::metrics::Metrics;
 use crate::peer_manager::PeerManager;
+use crate::producer_ids::ProducerIds;
 use crate::raft::quorum::{Quorum, QuorumView};
 use crate::remote_partition::RemotePartitions;
 use crate::replica_manager::{
@@ -73,7 +74,7 @@ pub struct BrokerShared {
     pub fetch_budget: MemoryBudget,
     pub fetch_bytes_max: usize,
     pub fetch_sessions: FetchSessions,
-    pub producer_ids: crate::producer_ids::ProducerIds,
+    pub producer_ids: Arc<ProducerIds>,
     /// For followers that are throttled.
     pub replication_quota: ReplicationQuota,
     /// In a cluster: to the others, for what they serve.
@@ -388,6 +389,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         ..Metrics::default()
     };
     let departures = Arc::<Departures>::default();
+    let producer_ids = Arc::<ProducerIds>::default();
     let metadata = Metadata {
         published: published.clone(),
         publisher: Arc::default(),
@@ -402,6 +404,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
             quorum: quorum.clone(),
             changes: metrics.changes.clone(),
             departures: departures.clone(),
+            producer_ids: producer_ids.clone(),
         },
         refusals: metrics.refusals.clone(),
     };
@@ -442,7 +445,7 @@ pub async fn start(config: BrokerConfig) -> Result<RunningBroker, StartError> {
         fetch_budget: MemoryBudget::new(config.memory_budget_bytes / 2),
         fetch_bytes_max: config.fetch_bytes_max,
         fetch_sessions: FetchSessions::new(config.fetch_sessions_max),
-        producer_ids: Default::default(),
+        producer_ids,
         config: config.clone(),
     });
     let cluster = match joined.zip(config.cluster.as_ref()) {

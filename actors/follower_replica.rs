@@ -220,6 +220,7 @@ impl FollowerReplica {
                 }
                 FollowerEffect::Reset { log_start } => {
                     warn!("{}: the leader's log begins at {log_start}: starting over there", self.shared.key);
+                    self.shared.producer_moments().begin_anew();
                     self.cut(Entry::LogStart { log: self.shared.log.clone(), offset: log_start }, context);
                 }
                 FollowerEffect::MoveLogStart { log_start } => {

@@ -15,6 +15,7 @@ use crate::census::{ActorEntry, Chaos, bring_about};
 use crate::cluster_changes::{ClusterChanges, Observer};
 use crate::coordinator_manager::CoordinatorManager;
 use crate::departures::Departures;
+use crate::producer_ids::ProducerIds;
 use crate::raft::quorum::Quorum;
 use crate::replica_manager::{ApplyDelta, ReplicaManager};
 use crate::supervision::ExitSignal;
@@ -53,6 +54,7 @@ pub struct Watching {
     pub quorum: Option<Arc<Quorum>>,
     pub changes: Arc<ClusterChanges>,
     pub departures: Arc<Departures>,
+    pub producer_ids: Arc<ProducerIds>,
 }
 
 impl Watching {
@@ -60,6 +62,7 @@ impl Watching {
         let is_controller = self.quorum.as_ref().is_none_or(|quorum| quorum.is_controller());
         self.changes.observe(before, after, delta, Observer { broker: self.node_id, is_controller });
         self.departures.observe(before, after, delta, Instant::now());
+        self.producer_ids.observe(delta);
     }
 }
 

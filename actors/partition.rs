@@ -155,6 +155,7 @@ impl Partition {
         if now_ms >= self.expire_producers_at_ms {
             self.expire_producers_at_ms = now_ms.saturating_add(PRODUCER_CHECK_MS.min(expiration_ms));
             self.leader.set_producer_expiration_ms(expiration_ms);
+            self.leader.set_new_producers(self.shared.producer_moments().new_producers(now_ms, expiration_ms));
             self.leader.expire_producers(now_ms);
         }
     }
@@ -352,11 +353,12 @@ fn leader(shared: &PartitionShared, replicas: ReplicaSet) -> Leader {
         flushed_end: log_end,
         high_watermark: shared.high_watermark().min(log_end),
         producers: [],
+        new_producers: None, // until the first append
     })
 }
 
 /// Kafka's `producer.id.expiration.check.interval.ms`.
-const PRODUCER_CHECK_MS: i64 = 10 * 60 * 1000;
+pub const PRODUCER_CHECK_MS: i64 = 10 * 60 * 1000;
 
 /// How far a batch may inflate while its records are looked at, which happens only for refusals and in topics that are
 /// compacted, have a codec of their own, or say how old a record may be.

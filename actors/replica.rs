@@ -6,7 +6,7 @@ use actix::Addr;
 use capek_log::{LogConfig, LogId, LogSpec};
 use capek_state::cluster::Partition;
 use capek_state::config::{Flush, TopicConfig};
-use capek_state::partition::ReplicaSet;
+use capek_state::partition::{NewProducers, ReplicaSet};
 use capek_wire::ids::{BrokerId, LeaderEpoch};
 use tokio::sync::oneshot;
 
@@ -137,6 +137,7 @@ pub struct Wanted {
     pub config: Arc<TopicConfig>,
     pub assignment: Assignment,
     pub dir: usize,
+    pub new_producers: NewProducers,
 }
 
 pub fn spec(wanted: &Wanted) -> LogSpec {

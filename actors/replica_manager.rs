@@ -15,16 +15,17 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFutur
 use capek_log::{Log, LogError, LogId};
 use capek_state::cluster::{ConfigKind, ConfigResource, Delta, Image, Topic};
 use capek_state::config::TopicConfig;
-use capek_state::partition::ReplicaSet;
+use capek_state::partition::{NewProducers, ReplicaSet};
 use capek_wire::ids::{BrokerId, TopicId};
 use log::info;
 use tokio::sync::oneshot;
 
 use crate::census::{ActorEntry, Census, Chaos, bring_about};
+use crate::clock::now_ms;
 use crate::config::BrokerConfig;
 use crate::follower_replica::{FollowerReplica, FollowerReplicaStart};
 use crate::journal::{Attach, Detach};
-use crate::partition::{self, PartitionStart, ReplicasChanged, ReviewInSync};
+use crate::partition::{self, PRODUCER_CHECK_MS, PartitionStart, ReplicasChanged, ReviewInSync};
 pub use crate::replica::log_config;
 use crate::replica::{Assignment, Child, Replica, Wanted, begin_epoch, publish_route};
 use crate::replica_logs;
@@ -60,6 +61,9 @@ pub struct ReplicaManager {
     entry: Arc<ActorEntry>,
     _exit: ExitSignal<&'static str>,
 }
+
+/// Kafka's `producer.id.expiration.check.interval.ms`.
+const PRODUCERS_NOTED_EVERY: Duration = Duration::from_millis(PRODUCER_CHECK_MS as u64);
 
 /// How often leaders look for followers that have fallen behind, at most.
 const REVIEW_INTERVAL_MIN: Duration = Duration::from_millis(250);
@@ -119,7 +123,7 @@ impl ReplicaManager {
         let id = (key.topic_id, key.partition);
         let dir = self.found.get(&id).copied().unwrap_or_else(|| self.emptiest_dir());
         self.dirs[dir].replicas += 1;
-        Wanted { key, config, assignment, dir }
+        Wanted { key, config, assignment, dir, new_producers: self.newest_producers() }
     }
 
     /// The image has another record of a replica that is here.
@@ -203,7 +207,8 @@ impl ReplicaManager {
         self.found.insert(id, wanted.dir);
         let traffic = self.routes.topic_by_id(wanted.key.topic_id).map(|topic| topic.traffic.clone());
         let traffic = traffic.unwrap_or_default();
-        let shared = PartitionShared::new(wanted.key.clone(), log, wanted.config.clone(), traffic);
+        let shared =
+            PartitionShared::new(wanted.key.clone(), log, wanted.config.clone(), traffic, wanted.new_producers);
         let path = format!("broker/replica-manager/partition:{}", wanted.key);
         let child = Child {
             shared: Arc::new(shared),
@@ -419,6 +424,18 @@ impl ReplicaManager {
             manager.review_later(context);
         });
     }
+
+    fn newest_producers(&self) -> NewProducers {
+        NewProducers { id_min: self.image.next_producer_id(), since_ms: now_ms() }
+    }
+
+    fn note_newest_producers(&self) {
+        let now = self.newest_producers();
+        for child in self.children.values() {
+            let expiration_ms = child.shared.config().producer_id_expiration_ms;
+            child.shared.producer_moments().note(now, expiration_ms);
+        }
+    }
 }
 
 impl Actor for ReplicaManager {
@@ -427,6 +444,7 @@ impl Actor for ReplicaManager {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(1024);
         self.entry.begin(1, Some(context.address().recipient()));
+        context.run_interval(PRODUCERS_NOTED_EVERY, |manager, _| manager.note_newest_producers());
         if self.peers.is_some() {
             self.review_later(context);
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use capek_log::{Log, ReadError, ReadOutcome, ReadRequest};
 use capek_state::config::TopicConfig;
+use capek_state::partition::{NewProducers, ProducerMoments};
 use capek_wire::ids::{BrokerId, LeaderEpoch, Offset, PartitionIndex, TopicId};
 use tokio::sync::Notify;
 
@@ -86,12 +87,20 @@ pub struct PartitionShared {
     is_deleted: AtomicBool,
     is_offline: AtomicBool,
     waiters: Waiters,
+    producer_moments: Mutex<ProducerMoments>,
 }
 
 impl PartitionShared {
     /// Of a replica whose first epoch has not begun.
-    pub fn new(key: PartitionKey, log: Arc<Log>, config: Arc<TopicConfig>, traffic: Arc<TopicTraffic>) -> Self {
+    pub fn new(
+        key: PartitionKey,
+        log: Arc<Log>,
+        config: Arc<TopicConfig>,
+        traffic: Arc<TopicTraffic>,
+        new_producers: NewProducers,
+    ) -> Self {
         Self {
+            producer_moments: Mutex::new(ProducerMoments::since(new_producers)),
             key,
             log,
             traffic,
@@ -238,6 +247,11 @@ impl PartitionShared {
             // The pool is gone only when the process stops.
             Err(_) => Ok(ReadOutcome::Empty),
         }
+    }
+
+    /// Since when, and for which producers, this replica has missed nothing.
+    pub fn producer_moments(&self) -> std::sync::MutexGuard<'_, ProducerMoments> {
+        self.producer_moments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn log_start(&self) -> Offset {

@@ -91,6 +91,26 @@ fn a_repeated_idempotent_batch_gets_the_same_offset_and_is_stored_once() {
     assert_eq!(count_records(&batches), (4, 4));
 }
 
+/// Kafka takes whatever comes first. But the first batch may be on its way still, and the client would take it for stored.
+#[test]
+fn a_producer_that_is_new_to_a_partition_begins_at_zero_there() {
+    let mut broker = Broker::start();
+    broker.create_topic("new", 2);
+    let (producer_id, producer_epoch) = broker.client().init_producer_id();
+    let produce = |broker: &Broker, partition, base_sequence| {
+        let sequence = Sequence { producer_id, producer_epoch, base_sequence };
+        broker.client().produce("new", partition, &batch(&[b"a"], sequence)).error
+    };
+    assert_eq!(produce(&broker, 0, 1), OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!([produce(&broker, 0, 0), produce(&broker, 0, 1)], [0, 0]);
+    broker.create_topic("new-too", 1);
+    assert_eq!(broker.client().init_producer_id().0 / 1000, producer_id / 1000 + 1, "the older block is not used on");
+
+    broker.kill();
+    broker.start_again();
+    assert_eq!(produce(&broker, 1, 7), 0, "it may have been forgotten");
+}
+
 /// The librdkafka and Java clients would see their records twice if an id came back after a restart.
 #[test]
 fn producer_ids_never_repeat() {

@@ -1,7 +1,6 @@
 //! The load of `cluster_load.py` on a topic, and the judgement of its history.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -14,8 +13,6 @@ use crate::support::programs::{Background, output_of, python};
 use crate::support::wait_for;
 
 pub const PARTITIONS: i32 = 3;
-/// Of `cluster_load.py`: a, b.
-const PRODUCERS: usize = 2;
 /// More than any fault here takes to heal.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(60);
 /// Fewer show nothing.
@@ -49,24 +46,7 @@ impl Load {
         let arguments: [&str; 4] = [&cluster.bootstrap(), topic, &PARTITIONS.to_string(), history];
         let arguments = [&arguments[..], more].concat();
         let program = Background::start(python("cluster_load.py", &arguments));
-        let load = Load { program, topic: topic.to_owned(), directory, read: Cell::default() };
-        load.wait_until_known();
-        load
-    }
-
-    /// Until each producer is confirmed in each partition. A leader that knows nothing of a producer takes whichever of its batches
-    /// comes first (Kafka's rule): with a fault before that, librdkafka may take an earlier one for stored (reliability/REPORT.md).
-    fn wait_until_known(&self) {
-        wait_for("each producer is known in each partition", GOES_ON_WITHIN, || {
-            let history = std::fs::read_to_string(self.history()).expect("it was made");
-            let confirmed = history.lines().filter(|line| line.starts_with('A'));
-            let of_whom = |line: &str| {
-                let (value, partition) = (line.split(' ').nth(2)?, line.split(' ').nth(3)?);
-                Some((value.chars().next()?, partition.parse::<i32>().ok()?))
-            };
-            let known: BTreeSet<_> = confirmed.filter_map(of_whom).collect();
-            (known.len() == PRODUCERS * PARTITIONS as usize).then_some(())
-        });
+        Load { program, topic: topic.to_owned(), directory, read: Cell::default() }
     }
 
     /// Until some more records are confirmed.

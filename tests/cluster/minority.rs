@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, HEALED_WITHIN, try_create_topic};
 use crate::support::frames::{LATEST, NO_SEQUENCE, PRODUCE, Produced, RawClient, batch, produce_body, produced};
 use crate::support::wait_for;
 
-const NOT_ENOUGH_REPLICAS: i16 = 19;
+pub const NOT_ENOUGH_REPLICAS: i16 = 19;
 /// LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS, the same after the append,
 /// NOT_CONTROLLER.
 const RETRIABLE: [i16; 6] = [5, 6, 7, 19, 20, 41];

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, SESSION};
+use crate::cluster::{Cluster, HEALED_WITHIN, SESSION};
 use crate::load::{Load, PARTITIONS, rounds};
+use crate::minority::NOT_ENOUGH_REPLICAS;
 use crate::network::Network;
+use crate::support::frames::{LATEST, PRODUCE, Sequence, batch, produce_body};
+use crate::support::wait_for;
+
+const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 
 /// What must be so while they are apart.
 #[derive(PartialEq)]
@@ -48,6 +53,35 @@ fn acked_records_survive_a_bridge() {
         network.separate(leader, others[0]);
         Meanwhile::ItGoesOn
     });
+}
+
+/// A producer's first batch waits at a leader that is cut off, and its second one reaches the next leader: which may not take it, for
+/// the client would take the first for stored, as it does when an answer is lost.
+#[test]
+fn a_second_batch_does_not_come_before_the_first() {
+    let network = Network::between(3);
+    let cluster = Cluster::behind(&network, &[]);
+    cluster.create_topic("second", 1);
+    cluster.wait_until_in_sync("second", 1);
+    let leader = cluster.leader("second", 0);
+    let (producer_id, producer_epoch) = cluster.client(leader).init_producer_id();
+    let numbered = |base_sequence| batch(&[b"record"], Sequence { producer_id, producer_epoch, base_sequence });
+    cluster.others(&[leader]).into_iter().for_each(|other| network.separate(leader, other));
+    let mut waiting = cluster.client(leader);
+    waiting.send(PRODUCE, 7, produce_body(-1, "second", 0, &numbered(0)));
+    let next = cluster.leader_but("second", 0, &[leader]);
+    let mut client = cluster.client(next);
+    let mut produce = |base_sequence| {
+        wait_for("the next leader has enough replicas", HEALED_WITHIN, || {
+            let error = client.produce("second", 0, &numbered(base_sequence)).error;
+            (error != NOT_ENOUGH_REPLICAS).then_some(error)
+        })
+    };
+    assert_eq!(produce(1), OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!([produce(0), produce(1)], [0, 0]);
+    network.heal();
+    cluster.wait_until_in_sync("second", 1);
+    assert_eq!(client.list_offset("second", 0, LATEST), (0, 2));
 }
 
 fn partitioned(cell: &str, cut: impl Fn(&Network, i32, &[i32]) -> Meanwhile) {

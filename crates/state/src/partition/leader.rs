@@ -7,6 +7,7 @@ use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{BrokerId, LeaderEpoch, Offset};
 
 use super::admit::{AdmitContext, Admitted, check_after_checksum, check_before_checksum};
+use super::new_producers::NewProducers;
 use super::producers::{ProducerBatch, Producers};
 use super::replicas::{Ends, ReplicaSet, Replicas};
 use crate::Refusal;
@@ -72,6 +73,8 @@ pub struct LeaderStart<P> {
     pub high_watermark: Offset,
     /// The batches of idempotent producers that the log holds, in offset order.
     pub producers: P,
+    /// Whose state would be here if they had written.
+    pub new_producers: Option<NewProducers>,
 }
 
 /// An entry of the journal, of one batch or of several, that is not confirmed.
@@ -110,7 +113,7 @@ impl Leader {
         assert!(start.log_start <= start.log_end, "the log starts behind its end");
         assert!(start.flushed_end <= start.log_end, "more is flushed than there is");
         assert!(start.high_watermark <= start.log_end, "more was promised than there is");
-        let mut producers = Producers::default();
+        let mut producers = Producers::with_new(start.new_producers);
         for batch in start.producers {
             producers.recover(&batch);
         }
@@ -203,6 +206,11 @@ impl Leader {
     /// Kafka's `producer.id.expiration.ms`, when it is not a day.
     pub fn set_producer_expiration_ms(&mut self, expiration_ms: i64) {
         self.producer_expiration_ms = expiration_ms;
+    }
+
+    /// Whose state would be here if they had written: it changes as time goes on.
+    pub fn set_new_producers(&mut self, new_producers: Option<NewProducers>) {
+        self.producers.set_new(new_producers);
     }
 
     /// Forgets producers that have not written for so long that they will not retry.

@@ -2,13 +2,18 @@
 //!
 //! ```text
 //!   batch of (producer, epoch, first..last sequence)
-//!     no state for the producer        any sequence is taken: the state may have expired
+//!     no state, a new producer         must start with sequence 0, else OUT_OF_ORDER_SEQUENCE_NUMBER
+//!     no state, another one            any sequence is taken: the state may have expired
 //!     epoch below the one remembered   INVALID_PRODUCER_EPOCH: fenced
 //!     epoch above                      must start with sequence 0, else OUT_OF_ORDER_SEQUENCE_NUMBER
 //!     same epoch, a remembered batch   duplicate: answered like the first time
 //!     same epoch, next in sequence     appended (2147483647 is followed by 0)
 //!     same epoch, anything else        OUT_OF_ORDER_SEQUENCE_NUMBER
 //! ```
+//!
+//! Kafka takes any sequence of each producer without a state. A producer's first batch may then be lost: it waits at a leader that
+//! is cut off, the second one reaches the next leader, and the client takes the first for stored, as what follows it is. See
+//! [`NewProducers`].
 
 use std::collections::BTreeMap;
 
@@ -17,6 +22,7 @@ use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{Offset, ProducerId};
 use capek_wire::keyed::KeyedProducers;
 
+use super::new_producers::NewProducers;
 use crate::Refusal;
 
 /// How many batches of a producer are remembered: as many as an idempotent client may have in flight.
@@ -72,9 +78,19 @@ impl CachedBatch {
 pub(super) struct Producers {
     by_id: BTreeMap<ProducerId, Producer>,
     keyed: KeyedProducers,
+    /// None: each producer without a state may have been forgotten.
+    new: Option<NewProducers>,
 }
 
 impl Producers {
+    pub(super) fn with_new(new: Option<NewProducers>) -> Producers {
+        Producers { new, ..Producers::default() }
+    }
+
+    pub(super) fn set_new(&mut self, new: Option<NewProducers>) {
+        self.new = new;
+    }
+
     /// Takes over a batch that the log holds already; batches come in offset order.
     pub(super) fn recover(&mut self, batch: &ProducerBatch) {
         self.insert(batch, None);
@@ -83,7 +99,8 @@ impl Producers {
     /// Some if this very batch is in the log, None if it is the producer's next.
     pub(super) fn check(&self, header: &BatchHeader) -> Result<Option<CachedBatch>, Refusal> {
         let Some(producer) = self.by_id.get(&header.producer_id) else {
-            return Ok(None);
+            let is_new = self.new.is_some_and(|new| new.include(header.producer_id));
+            return if is_new && header.base_sequence != 0 { Err(out_of_order(header, -1)) } else { Ok(None) };
         };
         if header.producer_epoch < producer.epoch {
             return Err(Refusal::new(
@@ -101,7 +118,7 @@ impl Producers {
             return Ok(Some(duplicate));
         }
         if header.base_sequence != producer.next_sequence() {
-            return Err(out_of_order(header, producer));
+            return Err(out_of_order(header, producer.last_sequence()));
         }
         Ok(None)
     }
@@ -113,6 +130,7 @@ impl Producers {
 
     /// Forgets producers whose last write is `expiration_ms` old.
     pub(super) fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
+        self.new = self.new.filter(|new| !new.may_be_forgotten(now_ms, expiration_ms));
         self.by_id.retain(|_, producer| {
             let last_write_ms = *producer.last_write_ms.get_or_insert_with(|| {
                 let grace_ms = RECOVERED_GRACE_MS.min(expiration_ms);
@@ -201,14 +219,13 @@ fn new_epoch_not_at_zero(header: &BatchHeader, producer: &Producer) -> Refusal {
     )
 }
 
-fn out_of_order(header: &BatchHeader, producer: &Producer) -> Refusal {
+/// The last sequence is -1 where there is none.
+fn out_of_order(header: &BatchHeader, last_sequence: i32) -> Refusal {
     Refusal::new(
         ErrorCode::OutOfOrderSequenceNumber,
         format!(
             "Out of order sequence number for producer {}: {} (incoming seq. number), {} (current end sequence number)",
-            header.producer_id,
-            header.base_sequence,
-            producer.last_sequence()
+            header.producer_id, header.base_sequence, last_sequence
         ),
     )
 }

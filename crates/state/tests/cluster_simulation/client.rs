@@ -13,6 +13,8 @@ use crate::world::World;
 const CLIENT_TIMEOUT_MS: i64 = 1_000;
 const IN_FLIGHT_MAX: usize = 4;
 const READER: i32 = 200;
+/// Of producers that begin anew.
+pub const PRODUCER_ID_FIRST: i64 = 1_000;
 
 pub struct Producer {
     node: i32,
@@ -162,10 +164,10 @@ impl World {
         }
     }
 
-    /// What came before is lost (acks=1), or was refused while what came after it was taken (a broker that does not know a
-    /// producer takes any sequence): nothing can be added in its order. With another producer id the client goes on.
+    /// What came before is lost (acks=1), or was refused while what came after it was taken (a broker that does not know whether
+    /// a producer is new takes any sequence): nothing can be added in its order. With another producer id the client goes on.
     fn begin_anew(&mut self, client: usize) {
-        let producer_id = 1_000 + self.number() as i64;
+        let producer_id = PRODUCER_ID_FIRST + self.number() as i64;
         let producer = &mut self.producers[client];
         producer.waiting.clear();
         producer.producer_id = producer_id;

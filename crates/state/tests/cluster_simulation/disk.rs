@@ -116,6 +116,7 @@ impl Disk {
             flushed_end: self.flushed,
             high_watermark: self.high_watermark,
             producers: self.producers(),
+            new_producers: None,
         }
     }
 

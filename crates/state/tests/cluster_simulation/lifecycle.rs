@@ -1,9 +1,10 @@
 //! How a broker lives: it starts, registers, learns images, and has the role that the newest image gives it.
 
-use capek_state::partition::{Ask, Follower, Leader, LeaderStart};
+use capek_state::partition::{Ask, Follower, Leader, LeaderStart, NewProducers};
 use capek_wire::ErrorCode;
 
 use crate::broker::{Broker, FollowerRole, LeaderRole, Proposal, Role};
+use crate::client::PRODUCER_ID_FIRST;
 use crate::controller::{Partition, topic_config};
 use crate::disk::Disk;
 use crate::messages::{Event, Message, ToController};
@@ -173,11 +174,14 @@ impl World {
         let config = topic_config(in_sync_min);
         let proposed = proposal.as_ref().map_or(Vec::new(), |proposal| proposal.alter.isr.clone());
         let broker = self.broker(id);
+        // Ids count with the world's numbers; the first producers came when the brokers were there.
+        let id_min = if broker.life == 0 { 0 } else { PRODUCER_ID_FIRST + broker.incarnation as i64 };
         let leader = Leader::new(LeaderStart {
             proposed: proposed.iter().map(|(member, _)| *member).collect(),
             now_ms,
             epoch_start,
             high_watermark,
+            new_producers: Some(NewProducers { id_min, since_ms: 0 }),
             ..broker.disk.leader_start(partition.replica_set(id), partition.leader_epoch, in_sync_min)
         });
         broker.role = Role::Leader(Box::new(LeaderRole {

@@ -66,7 +66,11 @@ pub fn leader_at(log_end: i64) -> Leader {
 }
 
 pub fn leader_with(log_end: i64, producers: Vec<ProducerBatch>) -> Leader {
-    Leader::new(LeaderStart {
+    Leader::new(leader_start(log_end, producers))
+}
+
+pub fn leader_start(log_end: i64, producers: Vec<ProducerBatch>) -> LeaderStart<Vec<ProducerBatch>> {
+    LeaderStart {
         epoch: 7,
         replicas: ReplicaSet::alone(1),
         proposed: Vec::new(),
@@ -78,7 +82,8 @@ pub fn leader_with(log_end: i64, producers: Vec<ProducerBatch>) -> Leader {
         flushed_end: log_end,
         high_watermark: log_end,
         producers,
-    })
+        new_producers: None,
+    }
 }
 
 pub fn uuid(number: u64) -> Uuid {

@@ -1,13 +1,15 @@
 //! Idempotent producers: the rules of the sequence, and a log that holds every record once whatever the network does.
 
 use capek_state::config::TopicConfig;
-use capek_state::partition::{Admitted, Leader, PRODUCER_BATCHES_MAX, ProducerBatch};
+use capek_state::partition::{
+    Admitted, Leader, LeaderStart, NewProducers, PRODUCER_BATCHES_MAX, ProducerBatch, ProducerMoments,
+};
 use capek_wire::ErrorCode;
 use capek_wire::batch::BatchHeader;
 use capek_wire::keyed::{KEYED_PRODUCER_ID_FIRST, KEYED_PRODUCERS_MAX};
 use proptest::prelude::*;
 
-use crate::fixtures::{From, NOW_MS, context, idempotent, leader_at, leader_with, topic_config};
+use crate::fixtures::{From, NOW_MS, context, idempotent, leader_at, leader_start, leader_with, topic_config};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -43,6 +45,74 @@ fn an_unknown_producer_may_begin_anywhere() {
     let mut leader = leader_at(0);
     assert_eq!(admit(&mut leader, at(77), 1), appended(0, 1));
     assert_eq!(admit(&mut leader, at(77), 1), duplicate(0, 1));
+}
+
+/// A leader whose replica was there when the producers with this id and larger ones were given theirs, just now.
+fn leader_there_before(id_min: i64) -> Leader {
+    let new_producers = Some(NewProducers { id_min, since_ms: NOW_MS });
+    Leader::new(LeaderStart { new_producers, ..leader_start(0, Vec::new()) })
+}
+
+/// Its first batch may wait at a leader that was cut off, and come here after the second.
+#[test]
+fn a_new_producer_begins_at_zero() {
+    let mut leader = leader_there_before(9);
+    assert_eq!(admit(&mut leader, at(2), 1), Err(ErrorCode::OutOfOrderSequenceNumber));
+    assert_eq!(admit(&mut leader, at(0), 2), appended(0, 2));
+    assert_eq!(admit(&mut leader, at(2), 1), appended(2, 3));
+    let bumped = From { producer: 10, epoch: 4, sequence: 1 };
+    assert_eq!(admit(&mut leader, bumped, 1), Err(ErrorCode::OutOfOrderSequenceNumber), "in whichever epoch");
+}
+
+#[test]
+fn who_may_have_been_forgotten_may_begin_anywhere() {
+    let older = From { producer: 8, epoch: 0, sequence: 77 };
+    assert_eq!(admit(&mut leader_there_before(9), older, 1), appended(0, 1));
+    let key = From { producer: KEYED_PRODUCER_ID_FIRST, epoch: 0, sequence: 77 };
+    assert_eq!(admit(&mut leader_there_before(9), key, 1), appended(0, 1));
+
+    let mut leader = leader_there_before(9);
+    leader.expire_producers(NOW_MS + DAY_MS - 1);
+    assert_eq!(admit(&mut leader, at(77), 1), Err(ErrorCode::OutOfOrderSequenceNumber));
+    leader.expire_producers(NOW_MS + DAY_MS);
+    assert_eq!(admit(&mut leader, at(77), 1), appended(0, 1));
+}
+
+/// What was forgotten in the meantime does not come back when producers are remembered for longer again.
+#[test]
+fn a_longer_expiration_makes_no_producer_new_again() {
+    let mut moments = ProducerMoments::since(moment(9, 0));
+    assert_eq!(moments.new_producers(NOW_MS + 1000, 1000), None);
+    assert_eq!(moments.new_producers(NOW_MS + 1000, DAY_MS), None);
+    let mut moments = ProducerMoments::since(moment(9, 0));
+    moments.note(moment(10, 1), 1000);
+    assert_eq!(moments.new_producers(NOW_MS + HOUR_MS, DAY_MS), Some(moment(10, 1)));
+}
+
+fn moment(id_min: i64, hours: i64) -> NewProducers {
+    NewProducers { id_min, since_ms: NOW_MS + hours * HOUR_MS }
+}
+
+#[test]
+fn producers_stay_new_for_most_of_a_day() {
+    let mut moments = ProducerMoments::since(moment(0, 0));
+    for hours in 0..100 {
+        moments.note(moment(hours * 1000, hours), DAY_MS);
+        let new = moments.new_producers(NOW_MS + hours * HOUR_MS, DAY_MS).expect("moments were noted");
+        let age_hours = (NOW_MS + hours * HOUR_MS - new.since_ms) / HOUR_MS;
+        assert!(age_hours < 24 && age_hours >= 17.min(hours), "after {hours} hours: {age_hours}");
+        assert_eq!(new.id_min, (hours - age_hours) * 1000);
+    }
+}
+
+#[test]
+fn a_replica_that_begins_anew_has_no_new_producers_until_time_goes_on() {
+    let mut moments = ProducerMoments::since(moment(0, 0));
+    moments.note(moment(1000, 7), DAY_MS);
+    moments.begin_anew();
+    assert_eq!(moments.new_producers(NOW_MS + 7 * HOUR_MS, DAY_MS), None);
+    moments.note(moment(2000, 8), DAY_MS);
+    assert_eq!(moments.new_producers(NOW_MS + 9 * HOUR_MS, DAY_MS), Some(moment(2000, 8)));
 }
 
 #[test]
