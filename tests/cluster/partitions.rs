@@ -9,6 +9,7 @@ use crate::network::Network;
 use crate::support::frames::{LATEST, PRODUCE, Sequence, batch, produce_body};
 use crate::support::wait_for;
 
+const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 
 /// What must be so while they are apart.
@@ -72,9 +73,9 @@ fn a_second_batch_does_not_come_before_the_first() {
     let next = cluster.leader_but("second", 0, &[leader]);
     let mut client = cluster.client(next);
     let mut produce = |base_sequence| {
-        wait_for("the next leader has enough replicas", HEALED_WITHIN, || {
+        wait_for("the next leader leads, with enough replicas", HEALED_WITHIN, || {
             let error = client.produce("second", 0, &numbered(base_sequence)).error;
-            (error != NOT_ENOUGH_REPLICAS).then_some(error)
+            (![NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS].contains(&error)).then_some(error)
         })
     };
     assert_eq!(produce(1), OUT_OF_ORDER_SEQUENCE_NUMBER);

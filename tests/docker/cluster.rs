@@ -91,7 +91,6 @@ impl Cluster {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --test docker -- --ignored"]
 fn a_killed_broker_loses_nothing_and_comes_back() {
     let mut cluster = Cluster::start();
     cluster.produce(&[0, 1, 2]);
@@ -108,7 +107,6 @@ fn a_killed_broker_loses_nothing_and_comes_back() {
 
 /// Cut off, a broker confirms nothing; back in the network it follows the others.
 #[test]
-#[ignore = "takes minutes: cargo test --test docker -- --ignored"]
 fn a_broker_cut_off_its_network_loses_nothing_and_follows_again() {
     let mut cluster = Cluster::start();
     cluster.produce(&[0, 1, 2]);
@@ -124,7 +122,6 @@ fn a_broker_cut_off_its_network_loses_nothing_and_follows_again() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test --test docker -- --ignored"]
 fn all_killed_at_once_lose_nothing() {
     let mut cluster = Cluster::start();
     for _ in 0..2 {
@@ -139,7 +136,6 @@ fn all_killed_at_once_lose_nothing() {
 
 /// With SIGTERM each hands its leaders over; a client that retries sees no error meanwhile.
 #[test]
-#[ignore = "takes minutes: cargo test --test docker -- --ignored"]
 fn a_rolling_restart_is_not_seen_by_a_client_that_retries() {
     let mut cluster = Cluster::start();
     for index in 0..3 {
