@@ -1,6 +1,6 @@
 //! The cluster, its brokers, and what hangs on a broker.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web};
 use capek_actors::local_requests::Destination;
 use capek_state::cluster::Broker;
 use capek_wire::messages::DescribeClusterRequest;
@@ -11,21 +11,16 @@ use super::super::doors::Doors;
 use super::super::problem::RestError;
 use super::super::rest_v2::caller;
 use super::partitions;
-use super::resource::{Cluster, clusters_url, list, ok};
+use super::resource::{Answer, Cluster, clusters_url, list, ok};
 
 const DESCRIBE_CLUSTER_VERSION: i16 = 1;
 
-pub async fn list_clusters(request: HttpRequest, doors: web::Data<Doors>) -> Result<HttpResponse, RestError> {
+pub async fn list_clusters(request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let cluster = describe(&request, &doors, &Cluster::own(&request, &doors)).await?;
     Ok(ok(&list("KafkaClusterList", &clusters_url(&request), vec![cluster])))
 }
 
-pub async fn get_cluster(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn get_cluster(cluster: Cluster, request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     Ok(ok(&describe(&request, &doors, &cluster).await?))
 }
 
@@ -45,24 +40,14 @@ async fn describe(request: &HttpRequest, doors: &Doors, cluster: &Cluster) -> Re
     Ok(cluster.resource("KafkaCluster", &[], &[], fields))
 }
 
-pub async fn list_brokers(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn list_brokers(cluster: Cluster, doors: web::Data<Doors>) -> Answer {
     let image = doors.client.image();
     let brokers = image.brokers().map(|broker| describe_broker(&cluster, &doors, broker)).collect();
     Ok(ok(&cluster.list("KafkaBrokerList", &["brokers"], brokers)))
 }
 
-pub async fn get_broker(
-    request: HttpRequest,
-    path: web::Path<(String, i32)>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, broker) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn get_broker(cluster: Cluster, path: web::Path<(String, i32)>, doors: web::Data<Doors>) -> Answer {
+    let (_, broker) = path.into_inner();
     let image = doors.client.image();
     let broker = image.broker(broker).ok_or_else(|| no_such_broker(broker))?;
     Ok(ok(&describe_broker(&cluster, &doors, broker)))
@@ -88,13 +73,8 @@ fn describe_broker(cluster: &Cluster, doors: &Doors, broker: &Broker) -> Value {
 }
 
 /// Every replica that lives on the broker.
-pub async fn broker_replicas(
-    request: HttpRequest,
-    path: web::Path<(String, i32)>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, broker) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn broker_replicas(cluster: Cluster, path: web::Path<(String, i32)>, doors: web::Data<Doors>) -> Answer {
+    let (_, broker) = path.into_inner();
     let image = doors.client.image();
     image.broker(broker).ok_or_else(|| no_such_broker(broker))?;
     let mut replicas = Vec::new();
@@ -109,6 +89,6 @@ pub async fn broker_replicas(
 }
 
 /// There is no authorizer: what Kafka calls SECURITY_DISABLED.
-pub async fn acls() -> Result<HttpResponse, RestError> {
+pub async fn acls() -> Answer {
     Err(RestError::new(40002, "No Authorizer is configured on the broker."))
 }

@@ -1,6 +1,6 @@
 //! Configs of topics, of brokers, and of all brokers together.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web};
 use capek_wire::error_code::ErrorCode;
 use capek_wire::messages::describe_configs::DescribeConfigsResourceResult;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use super::super::problem::RestError;
 use super::super::rest_v2::caller;
 use super::clusters::no_such_broker;
 use super::read_body;
-use super::resource::{Cluster, no_content, no_such_partition, ok};
+use super::resource::{Answer, Cluster, no_content, no_such_partition, ok};
 use super::topics::refused;
 
 /// Whose configs.
@@ -86,68 +86,73 @@ struct Alteration {
 macro_rules! handlers {
     ($path:ty, $named:ty, $owner:ident, $list:ident, $get:ident, $put:ident, $reset:ident, $alter:ident) => {
         pub async fn $list(
+            cluster: Cluster,
             request: HttpRequest,
             path: web::Path<$path>,
             doors: web::Data<Doors>,
-        ) -> Result<HttpResponse, RestError> {
-            let (id, owner) = $owner(path.into_inner());
-            list(&request, &doors, &id, owner).await
+        ) -> Answer {
+            let owner = $owner(path.into_inner());
+            list(&request, &doors, &cluster, &owner).await
         }
 
         pub async fn $alter(
+            _: Cluster,
             request: HttpRequest,
             path: web::Path<$path>,
             payload: web::Payload,
             doors: web::Data<Doors>,
-        ) -> Result<HttpResponse, RestError> {
-            let (id, owner) = $owner(path.into_inner());
-            alter(&request, &doors, &id, owner, payload).await
+        ) -> Answer {
+            let owner = $owner(path.into_inner());
+            alter(&request, &doors, &owner, payload).await
         }
 
         pub async fn $get(
+            cluster: Cluster,
             request: HttpRequest,
             path: web::Path<$named>,
             doors: web::Data<Doors>,
-        ) -> Result<HttpResponse, RestError> {
+        ) -> Answer {
             let (path, name) = Named::split(path.into_inner());
-            let (id, owner) = $owner(path);
-            get(&request, &doors, &id, owner, &name).await
+            let owner = $owner(path);
+            get(&request, &doors, &cluster, &owner, &name).await
         }
 
         pub async fn $put(
+            _: Cluster,
             request: HttpRequest,
             path: web::Path<$named>,
             payload: web::Payload,
             doors: web::Data<Doors>,
-        ) -> Result<HttpResponse, RestError> {
+        ) -> Answer {
             let (path, name) = Named::split(path.into_inner());
-            let (id, owner) = $owner(path);
+            let owner = $owner(path);
             let value: NewValue = read_body(&request, payload, &doors).await?;
-            change(&request, &doors, &id, owner, &[ConfigChange::Set(name, value.value)], false).await
+            change(&request, &doors, &owner, &[ConfigChange::Set(name, value.value)], false).await
         }
 
         pub async fn $reset(
+            _: Cluster,
             request: HttpRequest,
             path: web::Path<$named>,
             doors: web::Data<Doors>,
-        ) -> Result<HttpResponse, RestError> {
+        ) -> Answer {
             let (path, name) = Named::split(path.into_inner());
-            let (id, owner) = $owner(path);
-            change(&request, &doors, &id, owner, &[ConfigChange::Delete(name)], false).await
+            let owner = $owner(path);
+            change(&request, &doors, &owner, &[ConfigChange::Delete(name)], false).await
         }
     };
 }
 
-fn of_topic((id, topic): (String, String)) -> (String, Owner) {
-    (id, Owner::Topic(topic))
+fn of_topic((_, topic): (String, String)) -> Owner {
+    Owner::Topic(topic)
 }
 
-fn of_broker((id, broker): (String, i32)) -> (String, Owner) {
-    (id, Owner::Broker(broker))
+fn of_broker((_, broker): (String, i32)) -> Owner {
+    Owner::Broker(broker)
 }
 
-fn of_cluster(id: String) -> (String, Owner) {
-    (id, Owner::Cluster)
+fn of_cluster(_: String) -> Owner {
+    Owner::Cluster
 }
 
 /// A path that ends with the name of a config.
@@ -206,23 +211,13 @@ handlers!(
 );
 
 /// `/topics/-/configs`.
-pub async fn list_of_all_topics(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn list_of_all_topics(cluster: Cluster, request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let owners = doors.client.image().topics().map(|topic| Owner::Topic(topic.name.to_string())).collect();
     list_all(&request, &doors, &cluster, owners, &["topics", "-", "configs"]).await
 }
 
 /// `/brokers/-/configs`.
-pub async fn list_of_all_brokers(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn list_of_all_brokers(cluster: Cluster, request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let owners = doors.client.image().brokers().map(|broker| Owner::Broker(broker.id)).collect();
     list_all(&request, &doors, &cluster, owners, &["brokers", "-", "configs"]).await
 }
@@ -233,7 +228,7 @@ async fn list_all(
     cluster: &Cluster,
     owners: Vec<Owner>,
     path: &[&str],
-) -> Result<HttpResponse, RestError> {
+) -> Answer {
     let kind = owners.first().map_or("KafkaTopicConfigList", Owner::list_kind);
     let mut all = Vec::new();
     for owner in owners {
@@ -243,23 +238,15 @@ async fn list_all(
     Ok(ok(&cluster.list(kind, path, all)))
 }
 
-async fn list(request: &HttpRequest, doors: &Doors, id: &str, owner: Owner) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(request, doors, id)?;
-    let configs = described(request, doors, &cluster, &owner, None).await?;
+async fn list(request: &HttpRequest, doors: &Doors, cluster: &Cluster, owner: &Owner) -> Answer {
+    let configs = described(request, doors, cluster, owner, None).await?;
     let path = owner.path();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     Ok(ok(&cluster.list(owner.list_kind(), &path, configs)))
 }
 
-async fn get(
-    request: &HttpRequest,
-    doors: &Doors,
-    id: &str,
-    owner: Owner,
-    name: &str,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(request, doors, id)?;
-    let found = described(request, doors, &cluster, &owner, Some(name)).await?;
+async fn get(request: &HttpRequest, doors: &Doors, cluster: &Cluster, owner: &Owner, name: &str) -> Answer {
+    let found = described(request, doors, cluster, owner, Some(name)).await?;
     let found = found.first().ok_or_else(|| RestError::new(404, format!("Config {name} cannot be found.")))?;
     Ok(ok(found))
 }
@@ -333,13 +320,7 @@ fn source(code: i8) -> &'static str {
     }
 }
 
-async fn alter(
-    request: &HttpRequest,
-    doors: &Doors,
-    id: &str,
-    owner: Owner,
-    payload: web::Payload,
-) -> Result<HttpResponse, RestError> {
+async fn alter(request: &HttpRequest, doors: &Doors, owner: &Owner, payload: web::Payload) -> Answer {
     let wanted: Alterations = read_body(request, payload, doors).await?;
     let change = |one: Alteration| match one.operation.as_deref() {
         None | Some("SET" | "set") => Ok(ConfigChange::Set(one.name, one.value)),
@@ -347,18 +328,16 @@ async fn alter(
         Some(other) => Err(RestError::new(400, format!("Bad Request: operation {other} is not SET or DELETE"))),
     };
     let changes = wanted.data.into_iter().map(change).collect::<Result<Vec<_>, _>>()?;
-    self::change(request, doors, id, owner, &changes, wanted.validate_only).await
+    self::change(request, doors, owner, &changes, wanted.validate_only).await
 }
 
 async fn change(
     request: &HttpRequest,
     doors: &Doors,
-    id: &str,
-    owner: Owner,
+    owner: &Owner,
     changes: &[ConfigChange],
     validate_only: bool,
-) -> Result<HttpResponse, RestError> {
-    Cluster::of(request, doors, id)?;
+) -> Answer {
     owner.check(doors)?;
     let changed = doors.alter_configs(&caller(request), owner.kind(), &owner.name(), changes, validate_only).await;
     changed.map_err(|refusal| match refusal.code {

@@ -1,32 +1,27 @@
 //! Consumer groups: members, what each reads, and how far behind they are.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web};
 use serde_json::{Value, json};
 
 use super::super::doors::Doors;
 use super::super::groups::{Group, Lag, Member};
 use super::super::problem::RestError;
 use super::super::rest_v2::caller;
-use super::resource::{Cluster, ok};
+use super::resource::{Answer, Cluster, ok};
 
-pub async fn list(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn list(cluster: Cluster, request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let groups = doors.groups(&caller(&request)).await?;
     let groups = groups.iter().map(|group| describe(&cluster, group)).collect();
     Ok(ok(&cluster.list("KafkaConsumerGroupList", &["consumer-groups"], groups)))
 }
 
 pub async fn get(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name) = path.into_inner();
     Ok(ok(&describe(&cluster, &find(&request, &doors, &name).await?)))
 }
 
@@ -53,24 +48,24 @@ fn describe(cluster: &Cluster, group: &Group) -> Value {
 }
 
 pub async fn list_members(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name) = path.into_inner();
     let group = find(&request, &doors, &name).await?;
     let members = group.members.iter().map(|member| describe_member(&cluster, &name, member)).collect();
     Ok(ok(&cluster.list("KafkaConsumerList", &["consumer-groups", &name, "consumers"], members)))
 }
 
 pub async fn get_member(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, member) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, member) = path.into_inner();
     let group = find(&request, &doors, &name).await?;
     Ok(ok(&describe_member(&cluster, &name, find_member(&group, &member)?)))
 }
@@ -93,12 +88,12 @@ fn describe_member(cluster: &Cluster, group: &str, member: &Member) -> Value {
 }
 
 pub async fn list_assignments(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, member) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, member) = path.into_inner();
     let group = find(&request, &doors, &name).await?;
     let found = find_member(&group, &member)?;
     let assigned = found.assigned.iter();
@@ -109,12 +104,12 @@ pub async fn list_assignments(
 }
 
 pub async fn get_assignment(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String, String, String, i32)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, member, topic, index) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, member, topic, index) = path.into_inner();
     let group = find(&request, &doors, &name).await?;
     let place = (topic, index);
     if !find_member(&group, &member)?.assigned.contains(&place) {
@@ -141,12 +136,12 @@ fn describe_assignment(cluster: &Cluster, group: &str, member: &str, topic: &str
 }
 
 pub async fn list_lags(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name) = path.into_inner();
     let group = find(&request, &doors, &name).await?;
     let lags = doors.lags(&caller(&request), &group).await?;
     let lags = lags.iter().map(|lag| describe_lag(&cluster, &name, lag)).collect();
@@ -154,12 +149,12 @@ pub async fn list_lags(
 }
 
 pub async fn get_lag(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String, String, i32)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, topic, index) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, topic, index) = path.into_inner();
     let group = find(&request, &doors, &name).await?;
     let lags = doors.lags(&caller(&request), &group).await?;
     let found = lags.iter().find(|lag| lag.place == (topic.clone(), index));
@@ -186,12 +181,12 @@ fn describe_lag(cluster: &Cluster, group: &str, lag: &Lag) -> Value {
 }
 
 pub async fn lag_summary(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name) = path.into_inner();
     let group = find(&request, &doors, &name).await?;
     let lags = doors.lags(&caller(&request), &group).await?;
     let none = || RestError::new(404, format!("Consumer group {name} has committed no offsets."));

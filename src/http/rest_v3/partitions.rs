@@ -1,6 +1,6 @@
 //! Partitions, their replicas, and how they move.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web};
 use capek_actors::local_requests::Destination;
 use capek_state::cluster::Partition;
 use capek_wire::codec::Str;
@@ -14,15 +14,10 @@ use super::super::problem::RestError;
 use super::super::query::QueryPairs;
 use super::super::rest_v2::caller;
 use super::super::v1;
-use super::resource::{Cluster, no_such_partition, ok};
+use super::resource::{Answer, Cluster, no_such_partition, ok};
 
-pub async fn list(
-    request: HttpRequest,
-    path: web::Path<(String, String)>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn list(cluster: Cluster, path: web::Path<(String, String)>, doors: web::Data<Doors>) -> Answer {
+    let (_, name) = path.into_inner();
     let image = doors.client.image();
     let topic = image.topic_by_name(&name).ok_or_else(no_such_partition)?;
     let partitions = topic.partitions.iter().enumerate();
@@ -30,24 +25,19 @@ pub async fn list(
     Ok(ok(&cluster.list("KafkaPartitionList", &["topics", &name, "partitions"], partitions)))
 }
 
-pub async fn get(
-    request: HttpRequest,
-    path: web::Path<(String, String, i32)>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, index) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn get(cluster: Cluster, path: web::Path<(String, String, i32)>, doors: web::Data<Doors>) -> Answer {
+    let (_, name, index) = path.into_inner();
     Ok(ok(&describe(&cluster, &name, index, &find(&doors, &name, index)?)))
 }
 
 /// Confluent's interface has no way to read; this is ours, as of `/v1/topics/{topic}/records`.
 pub async fn records(
+    _: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String, i32)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, topic, partition) = path.into_inner();
-    Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, topic, partition) = path.into_inner();
     find(&doors, &topic, partition)?;
     let query = QueryPairs::of(&request)?;
     Ok(v1::read_lines(&request, &query, &topic, vec![partition], &doors).await?)
@@ -76,12 +66,12 @@ fn describe(cluster: &Cluster, topic: &str, index: i32, partition: &Partition) -
 
 /// Where it begins or ends: `?offset_type=earliest|latest`, or from which record on it is as young as `?offset_type=TIME_MS`.
 pub async fn offset(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String, i32)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, index) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, index) = path.into_inner();
     let partition = find(&doors, &name, index)?;
     let query = QueryPairs::of(&request)?;
     let caller = caller(&request);
@@ -102,12 +92,11 @@ pub async fn offset(
 }
 
 pub async fn list_replicas(
-    request: HttpRequest,
+    cluster: Cluster,
     path: web::Path<(String, String, i32)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, index) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, index) = path.into_inner();
     let partition = find(&doors, &name, index)?;
     let replicas = partition.replicas.iter();
     let replicas = replicas.map(|broker| describe_replica(&cluster, &name, index, &partition, *broker)).collect();
@@ -116,12 +105,11 @@ pub async fn list_replicas(
 }
 
 pub async fn get_replica(
-    request: HttpRequest,
+    cluster: Cluster,
     path: web::Path<(String, String, i32, i32)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, index, broker) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, index, broker) = path.into_inner();
     let partition = find(&doors, &name, index)?;
     if !partition.replicas.contains(&broker) {
         let message = format!("Replica {broker} of partition {name}-{index} cannot be found.");
@@ -144,24 +132,19 @@ pub fn describe_replica(cluster: &Cluster, topic: &str, index: i32, partition: &
     cluster.resource("KafkaReplica", &["topics", topic, "partitions", &number, "replicas", &replica], &names, fields)
 }
 
-pub async fn all_reassignments(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn all_reassignments(cluster: Cluster, request: HttpRequest, doors: web::Data<Doors>) -> Answer {
     let found = reassignments(&request, &doors, &cluster, None).await?;
     let path = ["topics", "-", "partitions", "-", "reassignment"];
     Ok(ok(&cluster.list("KafkaReassignmentList", &path, found)))
 }
 
 pub async fn topic_reassignments(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name) = path.into_inner();
     let image = doors.client.image();
     let count = image.topic_by_name(&name).ok_or_else(no_such_partition)?.partitions.len() as i32;
     let found = reassignments(&request, &doors, &cluster, Some((&name, (0..count).collect()))).await?;
@@ -169,12 +152,12 @@ pub async fn topic_reassignments(
 }
 
 pub async fn get_reassignment(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String, i32)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name, index) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name, index) = path.into_inner();
     find(&doors, &name, index)?;
     let found = reassignments(&request, &doors, &cluster, Some((&name, vec![index]))).await?;
     let none = || RestError::new(404, format!("Reassignment of partition {name}-{index} cannot be found."));

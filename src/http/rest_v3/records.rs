@@ -29,7 +29,7 @@ use super::super::doors::Doors;
 use super::super::problem::RestError;
 use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce};
 use super::record::{self, BadRecord, ReadyRecord, RequestRecord};
-use super::resource::Cluster;
+use super::resource::{Answer, Cluster};
 use super::splitter::Splitter;
 
 /// How long one request may stay open.
@@ -42,13 +42,13 @@ const ENTRIES_MAX: usize = 1_000;
 const ID_CHARS_MAX: usize = 80;
 
 pub async fn post(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     payload: web::Payload,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, topic) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, topic) = path.into_inner();
     super::check_json(&request)?;
     if body::encoding(&request)? != Codec::None {
         return Err(RestError::new(415, "a stream of records is not compressed: records:batch may be"));
@@ -242,13 +242,13 @@ struct EntryId {
 }
 
 pub async fn post_batch(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     payload: web::Payload,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, topic) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, topic) = path.into_inner();
     super::check_json(&request)?;
     let body = body::read(&request, payload, Size::Records, &doors.bodies).await?;
     let batch: Batch<'_> =

@@ -1,11 +1,16 @@
 //! The envelope of every REST v3 answer: what it is, where it is, and where its relatives are.
 
-use actix_web::{HttpRequest, HttpResponse};
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
 
 use super::super::doors::Doors;
 use super::super::links;
 use super::super::problem::RestError;
+
+pub type Answer = Result<HttpResponse, RestError>;
 
 /// The cluster of a request: links begin with its address, names with its id.
 pub struct Cluster {
@@ -15,15 +20,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// There is one; any other id is not found.
-    pub fn of(request: &HttpRequest, doors: &Doors, id: &str) -> Result<Cluster, RestError> {
-        let own = &doors.broker().cluster_id;
-        if id != own.as_str() {
-            return Err(RestError::new(404, format!("Cluster {id} cannot be found.")));
-        }
-        Ok(Cluster::own(request, doors))
-    }
-
     pub fn own(request: &HttpRequest, doors: &Doors) -> Cluster {
         let id = doors.broker().cluster_id.clone();
         Cluster { url: format!("{}/{}", clusters_url(request), links::segment(&id)), id }
@@ -61,6 +57,21 @@ impl Cluster {
 
     pub fn list(&self, kind: &str, path: &[&str], data: Vec<Value>) -> Value {
         list(kind, &self.link(path), data)
+    }
+}
+
+/// That of the path. There is one; any other id is not found.
+impl FromRequest for Cluster {
+    type Error = RestError;
+    type Future = Ready<Result<Cluster, RestError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let doors = request.app_data::<web::Data<Doors>>().expect("every worker has it");
+        let id = request.match_info().query("cluster_id");
+        ready(match id == doors.broker().cluster_id.as_str() {
+            true => Ok(Cluster::own(request, doors)),
+            false => Err(RestError::new(404, format!("Cluster {id} cannot be found."))),
+        })
     }
 }
 

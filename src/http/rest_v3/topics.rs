@@ -12,7 +12,7 @@ use super::super::doors::Doors;
 use super::super::problem::RestError;
 use super::super::rest_v2::caller;
 use super::read_body;
-use super::resource::{Cluster, no_content, no_such_partition, ok};
+use super::resource::{Answer, Cluster, no_content, no_such_partition, ok};
 
 #[derive(Deserialize)]
 struct WantedTopic {
@@ -44,12 +44,7 @@ struct WantedSize {
     partitions_count: i32,
 }
 
-pub async fn list(
-    request: HttpRequest,
-    id: web::Path<String>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn list(cluster: Cluster, doors: web::Data<Doors>) -> Answer {
     let image = doors.client.image();
     let describe = |topic: &std::sync::Arc<capek_state::cluster::Topic>| {
         describe(&cluster, &topic.name, topic.replication_factor(), topic.partitions.len() as i32)
@@ -58,13 +53,8 @@ pub async fn list(
     Ok(ok(&cluster.list("KafkaTopicList", &["topics"], topics)))
 }
 
-pub async fn get(
-    request: HttpRequest,
-    path: web::Path<(String, String)>,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn get(cluster: Cluster, path: web::Path<(String, String)>, doors: web::Data<Doors>) -> Answer {
+    let (_, name) = path.into_inner();
     Ok(ok(&describe_known(&cluster, &doors, &name)?))
 }
 
@@ -87,13 +77,7 @@ fn describe(cluster: &Cluster, name: &str, replication_factor: i32, partitions: 
     cluster.resource("KafkaTopic", &["topics", name], &[("topic", name)], fields)
 }
 
-pub async fn create(
-    request: HttpRequest,
-    id: web::Path<String>,
-    payload: web::Payload,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let cluster = Cluster::of(&request, &doors, &id)?;
+pub async fn create(cluster: Cluster, request: HttpRequest, payload: web::Payload, doors: web::Data<Doors>) -> Answer {
     let wanted: WantedTopic = read_body(&request, payload, &doors).await?;
     let validate_only = wanted.validate_only;
     let topic = NewTopic {
@@ -120,25 +104,25 @@ pub async fn create(
 
 /// More partitions; there are never fewer.
 pub async fn grow(
+    cluster: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     payload: web::Payload,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    let cluster = Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name) = path.into_inner();
     let wanted: WantedSize = read_body(&request, payload, &doors).await?;
     doors.grow_topic(&caller(&request), &name, wanted.partitions_count).await.map_err(refused)?;
     Ok(ok(&describe_known(&cluster, &doors, &name)?))
 }
 
 pub async fn delete(
+    _: Cluster,
     request: HttpRequest,
     path: web::Path<(String, String)>,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, RestError> {
-    let (id, name) = path.into_inner();
-    Cluster::of(&request, &doors, &id)?;
+) -> Answer {
+    let (_, name) = path.into_inner();
     doors.delete_topic(&caller(&request), &name).await.map_err(refused)?;
     Ok(no_content())
 }
