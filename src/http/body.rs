@@ -54,6 +54,14 @@ pub struct Body {
     _permits: Vec<BudgetPermit>,
 }
 
+#[cfg(test)]
+impl Body {
+    /// That nobody pays for.
+    pub fn free(bytes: Bytes) -> Body {
+        Body { bytes, _permits: Vec::new() }
+    }
+}
+
 /// Reads all of it.
 pub async fn read(
     request: &HttpRequest,

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use capek_wire::ids::BrokerId;
 use tokio::sync::mpsc;
 
 use super::doors::Doors;
+use super::gather::Gatherer;
 use super::guard::{self, ConnectionLimits, Connections};
 use super::metrics::Asked;
 use super::{actors, carried, health, metrics, openapi, origins, problem, rest_v2, rest_v3, stream, unread, v1};
@@ -128,6 +130,7 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
         let doors = shared.clone();
         App::new()
             .app_data(shared.clone())
+            .app_data(Rc::new(Gatherer::default()))
             .app_data(web::PathConfig::default().error_handler(problem::no_such_place))
             .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
             .wrap_fn(move |mut request, service| {
