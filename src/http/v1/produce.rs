@@ -6,9 +6,10 @@
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, Instant};
 
+use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use capek_actors::produce::Acks;
 use capek_wire::error_code::ErrorCode;
@@ -30,6 +31,26 @@ pub async fn post(
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, Problem> {
     store(&request, &topic, payload, &doors).await
+}
+
+/// The topic of a request for [`post`], when that is as plain as it nearly always is.
+pub fn posted_topic(request: &RequestHead) -> Option<&str> {
+    let topic = request.uri.path().strip_prefix("/v1/topics/")?;
+    (request.method == Method::POST && check_topic_name(topic).is_ok()).then_some(topic)
+}
+
+/// [`post`] of a [`posted_topic`], without the router and the layers behind it: they take longer than all that is done here.
+pub async fn post_directly(request: ServiceRequest, doors: &web::Data<Doors>) -> ServiceResponse {
+    let (request, mut payload) = request.into_parts();
+    let payload = match web::Payload::from_request(&request, &mut payload).await {
+        Ok(payload) => payload,
+        Err(error) => return ServiceResponse::from_err(error, request),
+    };
+    let topic = posted_topic(request.head()).unwrap_or("");
+    let answer = store(&request, topic, payload, doors).await;
+    let mut answer = answer.unwrap_or_else(HttpResponse::from_error);
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    ServiceResponse::new(request, answer)
 }
 
 async fn store(
@@ -68,9 +89,10 @@ async fn store_one(
     }
     let began = Instant::now();
     let stored = Gatherer::of(request).produce(doors, topic, record, options, body).await?;
-    let mut text = String::new();
+    let mut text = String::with_capacity(ANSWER_BYTES);
     put_stored(&mut text, &stored.map_err(|not_stored| problem_of(&not_stored))?);
-    Ok(timed(HttpResponse::Ok().content_type("application/json").body(text), began))
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(timed(HttpResponse::Ok().insert_header(json).body(text), began))
 }
 
 async fn store_many(
@@ -103,6 +125,8 @@ fn timed(mut answer: HttpResponse, began: Instant) -> HttpResponse {
     answer
 }
 
+/// About as long is the answer to a record.
+const ANSWER_BYTES: usize = 80;
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const KEY: HeaderName = HeaderName::from_static("capek-key");
@@ -342,6 +366,22 @@ mod tests {
         let request = TestRequest::with_uri("/v1/topics/t").insert_header(("Capek-Key", "h")).to_http_request();
         let record = template(&QueryPairs::of(&request).unwrap(), &request).unwrap();
         assert_eq!(record.key, Some(Bytes::from_static(b"h")));
+    }
+
+    #[test]
+    fn plain_posts_are_known_without_the_router() {
+        let check = |method: Method, uri: &str, expected: Option<&str>| {
+            let request = TestRequest::with_uri(uri).method(method).to_http_request();
+            assert_eq!(posted_topic(request.head()), expected, "{uri}");
+        };
+        check(Method::POST, "/v1/topics/a.b_c-9", Some("a.b_c-9"));
+        check(Method::POST, "/v1/topics/t?key=/", Some("t"));
+        check(Method::GET, "/v1/topics/t", None);
+        for uri in
+            ["/v1/topics", "/v1/topics/", "/v1/topics/t/", "/v1/topics/t/records", "/v1/topics/a%2Eb", "/topics/t"]
+        {
+            check(Method::POST, uri, None);
+        }
     }
 
     #[test]
