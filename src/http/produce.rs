@@ -8,6 +8,7 @@ use actix_web::web;
 use bytes::{Bytes, BytesMut};
 use capek_actors::produce::{Acks, PartitionAnswer};
 use capek_state::Refusal;
+use capek_state::config::TopicConfig;
 use capek_wire::batch::{BatchBuilder, Codec, HEADER_BYTES};
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{Offset, PartitionIndex};
@@ -126,7 +127,7 @@ fn note(outcomes: &mut [Option<Result<Stored, NotStored>>], found: Outcomes) {
 }
 
 /// `Err` is a partition that there is not.
-fn choose_partition(
+pub(super) fn choose_partition(
     doors: &Doors,
     record: &NewRecord,
     partition_count: i32,
@@ -143,7 +144,7 @@ fn choose_partition(
     }
 }
 
-fn no_such_partition(topic: &str, partition: PartitionIndex, partition_count: i32) -> NotStored {
+pub(super) fn no_such_partition(topic: &str, partition: PartitionIndex, partition_count: i32) -> NotStored {
     let message = format!("partition {partition} is not in the range [0...{partition_count}) of topic {topic}");
     NotStored { code: ErrorCode::UnknownTopicOrPartition, message: Some(message) }
 }
@@ -161,7 +162,7 @@ async fn produce_to_partition(
     let mut outcomes = Vec::with_capacity(records.len());
     for (number, group) in split(records, batch_bytes_max).into_iter().enumerate() {
         let keyed = options.idempotency.map(|key| key.producer(number, group.iter().map(|(_, record)| record)));
-        let answer = match build(&group, now_ms, keyed) {
+        let answer = match build(group.iter().map(|(_, record)| record), now_ms, keyed) {
             Ok(batch) => append(doors, topic, partition, batch, options).await,
             Err(code) => PartitionAnswer::error(code),
         };
@@ -172,18 +173,28 @@ async fn produce_to_partition(
     outcomes
 }
 
-/// What the topic takes at most in one batch, wherever it is led.
+/// What the topic takes at most in one batch.
 fn batch_bytes_max(doors: &Doors, topic: &str, partition: PartitionIndex) -> usize {
-    let (broker, image) = (doors.broker(), doors.client.image());
-    let replica = broker.routes.topic(topic).and_then(|topic| topic.partition(partition));
-    let bytes_max = match replica {
-        Some(replica) => replica.shared.config().max_message_bytes,
-        None => image.topic_config(topic, broker.config.node_id, &broker.config.properties).max_message_bytes,
-    };
+    let bytes_max = with_topic_config(doors, topic, partition, |config| config.max_message_bytes);
     usize::try_from(bytes_max).unwrap_or(usize::MAX)
 }
 
-fn outcome_of(
+/// The topic's configuration, wherever the partition is led.
+pub(super) fn with_topic_config<T>(
+    doors: &Doors,
+    topic: &str,
+    partition: PartitionIndex,
+    look: impl FnOnce(&TopicConfig) -> T,
+) -> T {
+    let (broker, image) = (doors.broker(), doors.client.image());
+    let replica = broker.routes.topic(topic).and_then(|topic| topic.partition(partition));
+    match replica {
+        Some(replica) => look(&replica.shared.config()),
+        None => look(&image.topic_config(topic, broker.config.node_id, &broker.config.properties)),
+    }
+}
+
+pub(super) fn outcome_of(
     answer: &PartitionAnswer,
     position: usize,
     partition: PartitionIndex,
@@ -221,7 +232,7 @@ fn split(records: Vec<(usize, NewRecord)>, batch_bytes_max: usize) -> Vec<Vec<(u
 }
 
 /// No less than what the record takes in a batch.
-fn size_estimate_bytes(record: &NewRecord) -> usize {
+pub(super) fn size_estimate_bytes(record: &NewRecord) -> usize {
     /// Lengths, deltas and the header count.
     const OVERHEAD_BYTES: usize = 32;
     const HEADER_OVERHEAD_BYTES: usize = 10;
@@ -230,12 +241,17 @@ fn size_estimate_bytes(record: &NewRecord) -> usize {
     OVERHEAD_BYTES + length(&record.key) + length(&record.value) + headers.sum::<usize>()
 }
 
-fn build(records: &[(usize, NewRecord)], now_ms: i64, keyed: Option<KeyedProducer>) -> Result<BytesMut, ErrorCode> {
+/// One batch; what says no time has this one.
+pub(super) fn build<'a>(
+    records: impl IntoIterator<Item = &'a NewRecord>,
+    now_ms: i64,
+    keyed: Option<KeyedProducer>,
+) -> Result<BytesMut, ErrorCode> {
     let mut builder = BatchBuilder::new(Codec::None);
     if let Some(keyed) = keyed {
         builder.producer(keyed.id, keyed.epoch, keyed.sequence);
     }
-    for (_, record) in records {
+    for record in records {
         let headers: Vec<_> = record.headers.iter().map(|(key, value)| (&key[..], value.as_deref())).collect();
         let timestamp_ms = record.timestamp_ms.unwrap_or(now_ms);
         builder.push(timestamp_ms, record.key.as_deref(), record.value.as_deref(), &headers);
@@ -245,7 +261,7 @@ fn build(records: &[(usize, NewRecord)], now_ms: i64, keyed: Option<KeyedProduce
 
 /// NOT_LEADER_OR_FOLLOWER says that the batch was certainly not stored; only then is it sent again, to whoever leads by then,
 /// unless its key makes sure that it is not stored twice.
-async fn append(
+pub(super) async fn append(
     doors: &Doors,
     topic: &str,
     partition: PartitionIndex,
@@ -270,7 +286,7 @@ async fn append(
     }
 }
 
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
@@ -291,7 +307,7 @@ mod tests {
             groups.iter().map(|group| group.iter().map(|(index, _)| *index).collect()).collect();
         assert_eq!(indexes, [vec![0, 1], vec![2], vec![3], vec![4]], "too large alone is for the broker to refuse");
         for group in &groups[..2] {
-            assert!(build(group, 0, None).unwrap().len() <= 1000);
+            assert!(build(group.iter().map(|(_, record)| record), 0, None).unwrap().len() <= 1000);
         }
     }
 
@@ -304,8 +320,8 @@ mod tests {
             timestamp_ms: Some(i64::MAX / 4),
             ..record(100_000)
         };
-        let records = [(0, record(0)), (1, large)];
-        let estimate: usize = records.iter().map(|(_, record)| size_estimate_bytes(record)).sum();
+        let records = [record(0), large];
+        let estimate: usize = records.iter().map(size_estimate_bytes).sum();
         assert!(build(&records, 0, None).unwrap().len() <= HEADER_BYTES + estimate);
     }
 

@@ -14,6 +14,9 @@ impl QueryPairs {
     }
 
     pub fn parse(text: &str) -> Result<QueryPairs, Problem> {
+        if text.is_empty() {
+            return Ok(QueryPairs(Vec::new()));
+        }
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text);
         let pairs = pairs.map_err(|error| Problem::bad_request(format!("the query cannot be read: {error}")))?;
         Ok(QueryPairs(pairs.into_inner()))

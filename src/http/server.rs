@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use capek_wire::ids::BrokerId;
 use tokio::sync::mpsc;
 
 use super::doors::Doors;
+use super::gather::Gatherer;
 use super::guard::{self, ConnectionLimits, Connections};
 use super::metrics::Asked;
 use super::{actors, carried, health, metrics, openapi, origins, problem, rest_v2, rest_v3, stream, unread, v1};
@@ -78,6 +80,8 @@ impl HttpServer {
 /// Who answers a request.
 enum Answered<F> {
     Here(ServiceResponse),
+    /// What there is most of takes the shortest way.
+    Posted(ServiceRequest),
     By(F),
     /// The broker that has what it is about.
     Elsewhere(BrokerId, ServiceRequest),
@@ -128,6 +132,7 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
         let doors = shared.clone();
         App::new()
             .app_data(shared.clone())
+            .app_data(Rc::new(Gatherer::default()))
             .app_data(web::PathConfig::default().error_handler(problem::no_such_place))
             .wrap(DefaultHeaders::new().add(("X-Content-Type-Options", "nosniff")))
             .wrap_fn(move |mut request, service| {
@@ -147,6 +152,7 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
                     }
                     (Ok(()), _) => match carried::owner_elsewhere(&doors, &request) {
                         Some(owner) => Answered::Elsewhere(owner, request),
+                        None if v1::posted_topic(request.head()).is_some() => Answered::Posted(request),
                         None => Answered::By(service.call(request)),
                     },
                 };
@@ -154,8 +160,11 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
                     let unanswered = Unanswered { doors: doors.clone(), asked: Some(asked) };
                     let answered = match answered {
                         Answered::Here(response) => Ok(response),
+                        Answered::Posted(request) => Ok(v1::post_directly(request, &doors).await),
                         Answered::By(handler) => handler.await,
-                        Answered::Elsewhere(owner, request) => Ok(carried::carry(&doors, owner, request).await),
+                        Answered::Elsewhere(owner, request) => {
+                            Ok(Box::pin(carried::carry(&doors, owner, request)).await)
+                        }
                     };
                     let mut response = unanswered.answered(answered)?;
                     if let Some(page) = page {

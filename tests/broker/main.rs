@@ -22,6 +22,7 @@ mod disk;
 mod examples;
 mod fetch_sessions;
 mod front_door;
+mod gathered;
 mod groups;
 mod hostile;
 mod http;

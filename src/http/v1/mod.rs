@@ -25,6 +25,7 @@ use super::query::QueryPairs;
 use super::routes::{self, Endpoint};
 use super::stream::{StartAt, now_ms, parse_place as parse_words};
 
+pub use produce::{post_directly, posted_topic};
 pub use read::lines as read_lines;
 
 pub const NDJSON: &str = "application/x-ndjson";

@@ -6,15 +6,17 @@
 use std::fmt::{Display, Write as _};
 use std::time::{Duration, Instant};
 
+use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::http::{StatusCode, header};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::{FromRequest as _, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use capek_actors::produce::Acks;
 use capek_wire::error_code::ErrorCode;
 
 use super::super::body::{self, Body, Size};
 use super::super::doors::Doors;
+use super::super::gather::Gatherer;
 use super::super::idempotency::{self, IdempotencyKey};
 use super::super::json;
 use super::super::problem::{JsonPosition, Problem};
@@ -28,52 +30,126 @@ pub async fn post(
     payload: web::Payload,
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, Problem> {
-    check_topic_name(&topic)?;
-    let query = QueryPairs::of(&request)?;
-    let options = options(&query, &request)?;
-    let template = template(&query, &request)?;
-    let body = body::read(&request, payload, Size::Records, &doors.bodies).await?;
-    let (values, is_one) = values(&request, &body.bytes);
+    store(&request, &topic, payload, &doors).await
+}
+
+/// The topic of a request for [`post`], when that is as plain as it nearly always is.
+pub fn posted_topic(request: &RequestHead) -> Option<&str> {
+    let topic = request.uri.path().strip_prefix("/v1/topics/")?;
+    (request.method == Method::POST && check_topic_name(topic).is_ok()).then_some(topic)
+}
+
+/// [`post`] of a [`posted_topic`], without the router and the layers behind it: they take longer than all that is done here.
+pub async fn post_directly(request: ServiceRequest, doors: &web::Data<Doors>) -> ServiceResponse {
+    let (request, mut payload) = request.into_parts();
+    let payload = match web::Payload::from_request(&request, &mut payload).await {
+        Ok(payload) => payload,
+        Err(error) => return ServiceResponse::from_err(error, request),
+    };
+    let topic = posted_topic(request.head()).unwrap_or("");
+    let answer = store(&request, topic, payload, doors).await;
+    let mut answer = answer.unwrap_or_else(HttpResponse::from_error);
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    ServiceResponse::new(request, answer)
+}
+
+async fn store(
+    request: &HttpRequest,
+    topic: &str,
+    payload: web::Payload,
+    doors: &web::Data<Doors>,
+) -> Result<HttpResponse, Problem> {
+    check_topic_name(topic)?;
+    let query = QueryPairs::of(request)?;
+    let options = options(&query, request)?;
+    let template = template(&query, request)?;
+    let mut body = body::read(request, payload, Size::Records, &doors.bodies).await?;
+    let media_type = media_type(request);
+    match split(media_type, &body.bytes) {
+        None => {
+            let value = one_value(media_type.0, std::mem::take(&mut body.bytes))?;
+            let record = NewRecord { value: Some(value), ..template };
+            store_one(doors, request, topic, record, options, body).await
+        }
+        // What is done once for many records may cost an allocation: the others' futures stay small.
+        Some(values) => Box::pin(store_many(doors, request, topic, (values, template), options, body)).await,
+    }
+}
+
+async fn store_one(
+    doors: &web::Data<Doors>,
+    request: &HttpRequest,
+    topic: &str,
+    record: NewRecord,
+    options: ProduceOptions,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    if prefers_no_wait(request) {
+        return Box::pin(store_later(doors, topic, vec![record], options, body)).await;
+    }
+    let began = Instant::now();
+    let stored = Gatherer::of(request).produce(doors, topic, record, options, body).await?;
+    let mut text = String::with_capacity(ANSWER_BYTES);
+    put_stored(&mut text, &stored.map_err(|not_stored| problem_of(&not_stored))?);
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(timed(HttpResponse::Ok().insert_header(json).body(text), began))
+}
+
+async fn store_many(
+    doors: &web::Data<Doors>,
+    request: &HttpRequest,
+    topic: &str,
+    (values, template): (Vec<Result<Bytes, Problem>>, NewRecord),
+    options: ProduceOptions,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
     if values.is_empty() {
         return Err(Problem::bad_request("there is no record in the body"));
     }
     let good = values.iter().flatten();
     let records: Vec<_> = good.map(|value| NewRecord { value: Some(value.clone()), ..template.clone() }).collect();
-    if records.len() == values.len() && prefers_no_wait(&request) {
-        return store_later(&doors, &topic, records, options, body).await;
+    if records.len() == values.len() && prefers_no_wait(request) {
+        return store_later(doors, topic, records, options, body).await;
     }
     let began = Instant::now();
-    let stored = if records.is_empty() { Vec::new() } else { produce(&doors, &topic, records, options).await? };
+    let stored = if records.is_empty() { Vec::new() } else { produce(doors, topic, records, options).await? };
+    Ok(timed(answer_lines(&outcomes(values, stored)), began))
+}
+
+/// Says how long storing took.
+fn timed(mut answer: HttpResponse, began: Instant) -> HttpResponse {
     let took = began.elapsed();
-    let outcomes = outcomes(values, stored);
-    let mut answer = if is_one { answer_one(outcomes)? } else { answer_lines(&outcomes) };
     let (ms, us) = (took.as_millis(), took.subsec_micros() % 1_000);
     let timing = format!("store;dur={ms}.{us:03}");
     answer.headers_mut().insert(SERVER_TIMING, HeaderValue::try_from(timing).expect("digits are legal in a header"));
-    Ok(answer)
+    answer
 }
 
+/// About as long is the answer to a record.
+const ANSWER_BYTES: usize = 80;
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const KEY: HeaderName = HeaderName::from_static("capek-key");
 const PARTITION: HeaderName = HeaderName::from_static("capek-partition");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What is to be stored; `true`: it is one record, and answered as one.
-fn values(request: &HttpRequest, body: &Bytes) -> (Vec<Result<Bytes, Problem>>, bool) {
-    let (media_type, parameters) = content_type(request);
+/// The records of a body that holds many; None: it is one.
+fn split((media_type, parameters): (&str, &str), body: &Bytes) -> Option<Vec<Result<Bytes, Problem>>> {
     match media_type {
-        NDJSON | "application/ndjson" | "application/jsonl" => (lines(body), false),
+        NDJSON | "application/ndjson" | "application/jsonl" => Some(lines(body)),
         "text/csv" => {
             let has_names = parameters.split(';').any(|one| one.trim().eq_ignore_ascii_case("header=present"));
-            (rows(body, has_names), false)
+            Some(rows(body, has_names))
         }
-        "application/json" => match json::parse(body) {
-            Ok(_) => (vec![Ok(body.clone())], true),
-            Err(error) => (vec![Err(Problem::json(&error, 0))], true),
-        },
-        _ => (vec![Ok(body.clone())], true),
+        _ => None,
     }
+}
+
+fn one_value(media_type: &str, body: Bytes) -> Result<Bytes, Problem> {
+    if media_type == "application/json" {
+        json::parse(&body).map_err(|error| Problem::json(&error, 0))?;
+    }
+    Ok(body)
 }
 
 /// `Prefer: respond-async` (RFC 7240).
@@ -120,16 +196,8 @@ fn outcomes(
     values.into_iter().map(outcome).collect()
 }
 
-fn answer_one(outcomes: Vec<Result<Stored, Problem>>) -> Result<HttpResponse, Problem> {
-    let mut body = String::new();
-    for outcome in outcomes {
-        put_stored(&mut body, &outcome?);
-    }
-    Ok(HttpResponse::Ok().content_type("application/json").body(body))
-}
-
-/// The type and its parameters.
-fn content_type(request: &HttpRequest) -> (&str, &str) {
+/// The type of the body and its parameters.
+fn media_type(request: &HttpRequest) -> (&str, &str) {
     let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
     (media_type.trim(), parameters)
@@ -298,6 +366,22 @@ mod tests {
         let request = TestRequest::with_uri("/v1/topics/t").insert_header(("Capek-Key", "h")).to_http_request();
         let record = template(&QueryPairs::of(&request).unwrap(), &request).unwrap();
         assert_eq!(record.key, Some(Bytes::from_static(b"h")));
+    }
+
+    #[test]
+    fn plain_posts_are_known_without_the_router() {
+        let check = |method: Method, uri: &str, expected: Option<&str>| {
+            let request = TestRequest::with_uri(uri).method(method).to_http_request();
+            assert_eq!(posted_topic(request.head()), expected, "{uri}");
+        };
+        check(Method::POST, "/v1/topics/a.b_c-9", Some("a.b_c-9"));
+        check(Method::POST, "/v1/topics/t?key=/", Some("t"));
+        check(Method::GET, "/v1/topics/t", None);
+        for uri in
+            ["/v1/topics", "/v1/topics/", "/v1/topics/t/", "/v1/topics/t/records", "/v1/topics/a%2Eb", "/topics/t"]
+        {
+            check(Method::POST, uri, None);
+        }
     }
 
     #[test]
