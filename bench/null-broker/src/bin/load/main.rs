@@ -10,6 +10,7 @@
 //!     bench-load sockets  ADDRESS HTTP_ADDRESS TOPIC PARTITIONS LIVE STALLED RATE RECORD_BYTES SECONDS BROKER_PID
 //!     bench-load stream   ADDRESS HTTP_ADDRESS CLUSTER_ID TOPIC RECORDS RATE SECONDS BROKER_PID
 //!     bench-load create   ADDRESS TOPIC PARTITIONS
+//!     bench-load wakeups  SECONDS                            (what the machine alone does to whoever waits)
 //!
 //! It prints one line of JSON. It speaks any Kafka broker's protocol in old versions, by hand: see `frames.rs`.
 
@@ -23,6 +24,7 @@ mod offsets;
 mod requests;
 mod sockets;
 mod stream;
+mod wakeups;
 
 use std::io;
 use std::str::FromStr;
@@ -120,6 +122,7 @@ fn main() -> io::Result<()> {
             };
             runtime.block_on(stream::run(load))
         }
+        ["wakeups", seconds] => wakeups::run(number(seconds)?),
         ["create", address, topic, partitions] => {
             runtime.block_on(frames::create_topic(address, topic, number(partitions)?))
         }
