@@ -54,7 +54,7 @@ fn is_recent(since: Instant, now: Instant) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use capek_state::cluster::{BrokerRecord, Record};
     use capek_wire::ids::Uuid;
 
@@ -75,7 +75,8 @@ mod tests {
         }
     }
 
-    fn registered(epoch: i64) -> Record {
+    /// Broker 1, fenced.
+    pub(crate) fn registered(epoch: i64) -> Record {
         let broker = BrokerRecord {
             broker: 1,
             epoch,

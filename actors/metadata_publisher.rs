@@ -62,7 +62,7 @@ impl Watching {
         let is_controller = self.quorum.as_ref().is_none_or(|quorum| quorum.is_controller());
         self.changes.observe(before, after, delta, Observer { broker: self.node_id, is_controller });
         self.departures.observe(before, after, delta, Instant::now());
-        self.producer_ids.observe(delta);
+        self.producer_ids.observe(before, after, delta);
     }
 }
 
