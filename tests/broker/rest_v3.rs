@@ -53,6 +53,18 @@ impl Rest {
     }
 }
 
+/// An id is whatever it was set to, and links have it escaped.
+#[test]
+fn a_cluster_is_found_by_the_links_that_its_list_gives() {
+    let broker = Broker::start_with(&["cluster.id=50% a+b/c"]);
+    let clusters = broker.get("/v3/clusters").expect(200);
+    let link = clusters["data"][0]["metadata"]["self"].as_str().expect("a cluster has a link");
+    let found = call("GET", link, &[ACCEPT_JSON], "").expect(200);
+    assert_eq!(found["cluster_id"], "50% a+b/c");
+    let lacking = call("GET", &format!("{link}x"), &[ACCEPT_JSON], "");
+    assert_eq!((lacking.status, lacking.text.contains("Cluster 50% a+b/cx cannot be found.")), (404, true));
+}
+
 #[test]
 fn a_topic_is_made_grown_described_and_deleted() {
     let rest = Rest::start(&[]);

@@ -4,6 +4,7 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::doors::Doors;
@@ -60,15 +61,22 @@ impl Cluster {
     }
 }
 
+#[derive(Deserialize)]
+struct Asked {
+    cluster_id: String,
+}
+
 /// That of the path. There is one; any other id is not found.
 impl FromRequest for Cluster {
     type Error = RestError;
     type Future = Ready<Result<Cluster, RestError>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let doors = request.app_data::<web::Data<Doors>>().expect("every worker has it");
-        let id = request.match_info().query("cluster_id");
-        ready(match id == doors.broker().cluster_id.as_str() {
+        // An id is whatever it was set to: `match_info` would leave a part of it escaped.
+        let path = web::Path::<Asked>::from_request(request, payload).into_inner();
+        let id = path.map_or_else(|_| String::new(), |path| path.into_inner().cluster_id);
+        ready(match id == doors.broker().cluster_id {
             true => Ok(Cluster::own(request, doors)),
             false => Err(RestError::new(404, format!("Cluster {id} cannot be found."))),
         })
