@@ -353,7 +353,6 @@ fn leader(shared: &PartitionShared, replicas: ReplicaSet) -> Leader {
         flushed_end: log_end,
         high_watermark: shared.high_watermark().min(log_end),
         producers: [],
-        new_producers: None, // until the first append
     })
 }
 

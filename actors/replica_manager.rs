@@ -62,9 +62,6 @@ pub struct ReplicaManager {
     _exit: ExitSignal<&'static str>,
 }
 
-/// Kafka's `producer.id.expiration.check.interval.ms`.
-const PRODUCERS_NOTED_EVERY: Duration = Duration::from_millis(PRODUCER_CHECK_MS as u64);
-
 /// How often leaders look for followers that have fallen behind, at most.
 const REVIEW_INTERVAL_MIN: Duration = Duration::from_millis(250);
 
@@ -444,7 +441,9 @@ impl Actor for ReplicaManager {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(1024);
         self.entry.begin(1, Some(context.address().recipient()));
-        context.run_interval(PRODUCERS_NOTED_EVERY, |manager, _| manager.note_newest_producers());
+        // As often as leaders look whom they may forget.
+        let interval = Duration::from_millis(PRODUCER_CHECK_MS as u64);
+        context.run_interval(interval, |manager, _| manager.note_newest_producers());
         if self.peers.is_some() {
             self.review_later(context);
         }

@@ -73,8 +73,6 @@ pub struct LeaderStart<P> {
     pub high_watermark: Offset,
     /// The batches of idempotent producers that the log holds, in offset order.
     pub producers: P,
-    /// Whose state would be here if they had written.
-    pub new_producers: Option<NewProducers>,
 }
 
 /// An entry of the journal, of one batch or of several, that is not confirmed.
@@ -113,7 +111,7 @@ impl Leader {
         assert!(start.log_start <= start.log_end, "the log starts behind its end");
         assert!(start.flushed_end <= start.log_end, "more is flushed than there is");
         assert!(start.high_watermark <= start.log_end, "more was promised than there is");
-        let mut producers = Producers::with_new(start.new_producers);
+        let mut producers = Producers::default();
         for batch in start.producers {
             producers.recover(&batch);
         }
@@ -208,7 +206,7 @@ impl Leader {
         self.producer_expiration_ms = expiration_ms;
     }
 
-    /// Whose state would be here if they had written: it changes as time goes on.
+    /// Whose state would be here if they had written: nobody's until this is called, and others' as time goes on.
     pub fn set_new_producers(&mut self, new_producers: Option<NewProducers>) {
         self.producers.set_new(new_producers);
     }

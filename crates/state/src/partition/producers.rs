@@ -83,10 +83,6 @@ pub(super) struct Producers {
 }
 
 impl Producers {
-    pub(super) fn with_new(new: Option<NewProducers>) -> Producers {
-        Producers { new, ..Producers::default() }
-    }
-
     pub(super) fn set_new(&mut self, new: Option<NewProducers>) {
         self.new = new;
     }

@@ -116,7 +116,6 @@ impl Disk {
             flushed_end: self.flushed,
             high_watermark: self.high_watermark,
             producers: self.producers(),
-            new_producers: None,
         }
     }
 

@@ -176,14 +176,14 @@ impl World {
         let broker = self.broker(id);
         // Ids count with the world's numbers; the first producers came when the brokers were there.
         let id_min = if broker.life == 0 { 0 } else { PRODUCER_ID_FIRST + broker.incarnation as i64 };
-        let leader = Leader::new(LeaderStart {
+        let mut leader = Leader::new(LeaderStart {
             proposed: proposed.iter().map(|(member, _)| *member).collect(),
             now_ms,
             epoch_start,
             high_watermark,
-            new_producers: Some(NewProducers { id_min, since_ms: 0 }),
             ..broker.disk.leader_start(partition.replica_set(id), partition.leader_epoch, in_sync_min)
         });
+        leader.set_new_producers(Some(NewProducers { id_min, since_ms: 0 }));
         broker.role = Role::Leader(Box::new(LeaderRole {
             leader,
             epoch_start,

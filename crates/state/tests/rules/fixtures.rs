@@ -66,11 +66,7 @@ pub fn leader_at(log_end: i64) -> Leader {
 }
 
 pub fn leader_with(log_end: i64, producers: Vec<ProducerBatch>) -> Leader {
-    Leader::new(leader_start(log_end, producers))
-}
-
-pub fn leader_start(log_end: i64, producers: Vec<ProducerBatch>) -> LeaderStart<Vec<ProducerBatch>> {
-    LeaderStart {
+    Leader::new(LeaderStart {
         epoch: 7,
         replicas: ReplicaSet::alone(1),
         proposed: Vec::new(),
@@ -82,8 +78,7 @@ pub fn leader_start(log_end: i64, producers: Vec<ProducerBatch>) -> LeaderStart<
         flushed_end: log_end,
         high_watermark: log_end,
         producers,
-        new_producers: None,
-    }
+    })
 }
 
 pub fn uuid(number: u64) -> Uuid {

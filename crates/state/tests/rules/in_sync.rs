@@ -42,7 +42,6 @@ fn begun_again(in_sync: &[BrokerId], proposed: &[BrokerId]) -> World {
         flushed_end: 10,
         high_watermark: 8,
         producers: Vec::new(),
-        new_producers: None,
     });
     World { leader, now_ms: 0 }
 }

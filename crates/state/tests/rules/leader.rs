@@ -213,7 +213,6 @@ fn a_leader_keeps_what_was_promised_and_commits_what_is_flushed() {
         flushed_end: 7,
         high_watermark: 4,
         producers: [],
-        new_producers: None,
     };
     assert_eq!(Leader::new(start.clone()).high_watermark(), 7);
     let promised = LeaderStart { high_watermark: 8, ..start.clone() };

@@ -1,15 +1,13 @@
 //! Idempotent producers: the rules of the sequence, and a log that holds every record once whatever the network does.
 
 use capek_state::config::TopicConfig;
-use capek_state::partition::{
-    Admitted, Leader, LeaderStart, NewProducers, PRODUCER_BATCHES_MAX, ProducerBatch, ProducerMoments,
-};
+use capek_state::partition::{Admitted, Leader, NewProducers, PRODUCER_BATCHES_MAX, ProducerBatch, ProducerMoments};
 use capek_wire::ErrorCode;
 use capek_wire::batch::BatchHeader;
 use capek_wire::keyed::{KEYED_PRODUCER_ID_FIRST, KEYED_PRODUCERS_MAX};
 use proptest::prelude::*;
 
-use crate::fixtures::{From, NOW_MS, context, idempotent, leader_at, leader_start, leader_with, topic_config};
+use crate::fixtures::{From, NOW_MS, context, idempotent, leader_at, leader_with, topic_config};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -49,8 +47,9 @@ fn an_unknown_producer_may_begin_anywhere() {
 
 /// A leader whose replica was there when the producers with this id and larger ones were given theirs, just now.
 fn leader_there_before(id_min: i64) -> Leader {
-    let new_producers = Some(NewProducers { id_min, since_ms: NOW_MS });
-    Leader::new(LeaderStart { new_producers, ..leader_start(0, Vec::new()) })
+    let mut leader = leader_at(0);
+    leader.set_new_producers(Some(NewProducers { id_min, since_ms: NOW_MS }));
+    leader
 }
 
 /// Its first batch may wait at a leader that was cut off, and come here after the second.
