@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::{frames, new_histogram, percentiles};
+use crate::frames;
+use crate::speed::{Latencies, Probe};
 
 pub struct Load {
     pub address: String,
@@ -21,13 +22,14 @@ pub struct Load {
 pub async fn run(load: Load) -> io::Result<()> {
     let start_offset = frames::latest_offset(&load.address, &load.topic).await?;
     let count = i64::from(load.rate) * i64::from(load.seconds);
+    let probe = Probe::start();
     let origin = Instant::now() + Duration::from_millis(200);
     let load = Arc::new(load);
     let producing = Arc::clone(&load);
     let producer = std::thread::spawn(move || produce(&producing, 1, count, origin));
-    let histogram = consume(&load, start_offset, count, origin).await?;
+    let latencies = consume(&load, start_offset, count, origin).await?;
     producer.join().map_err(|_| io::Error::other("the producer panicked"))??;
-    println!("{{\"records\": {}, {}}}", histogram.len(), percentiles(&histogram));
+    println!("{{\"records\": {}, {}}}", latencies.len(), latencies.json(&probe.stop()?));
     Ok(())
 }
 
@@ -51,29 +53,24 @@ pub fn produce(load: &Load, partitions: usize, count: i64, origin: Instant) -> i
     Ok(())
 }
 
-async fn consume(
-    load: &Load,
-    start_offset: i64,
-    count: i64,
-    origin: Instant,
-) -> io::Result<hdrhistogram::Histogram<u64>> {
+async fn consume(load: &Load, start_offset: i64, count: i64, origin: Instant) -> io::Result<Latencies> {
     let mut socket = frames::connect(&load.address).await?;
-    let mut histogram = new_histogram();
+    let mut latencies = Latencies::new(origin);
     let mut offset = start_offset;
     while offset < start_offset + count {
         socket.write_all(&frames::fetch(&load.topic, offset)).await?;
         let body = frames::response(&mut socket).await?;
-        let now_us = origin.elapsed().as_micros() as u64;
+        let now = Instant::now();
         let mut batches = frames::fetched(&body, &load.topic)?;
         while let Some((base_offset, due_us, rest)) = first_batch(batches, load.record_bytes.max(8)) {
             batches = rest;
             if base_offset >= offset {
                 offset = base_offset + 1;
-                histogram.saturating_record(now_us.saturating_sub(due_us).max(1));
+                latencies.note(origin + Duration::from_micros(due_us), now);
             }
         }
     }
-    Ok(histogram)
+    Ok(latencies)
 }
 
 /// Base offset, due time, and what follows; every batch holds one record of ours, whose value ends one byte before the end.

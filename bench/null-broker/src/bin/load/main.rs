@@ -9,8 +9,9 @@
 //!     bench-load reload   ADDRESS TOPIC PARTITIONS GROUPS    (until the broker knows them)
 //!     bench-load sockets  ADDRESS HTTP_ADDRESS TOPIC PARTITIONS LIVE STALLED RATE RECORD_BYTES SECONDS BROKER_PID
 //!     bench-load stream   ADDRESS HTTP_ADDRESS CLUSTER_ID TOPIC RECORDS RATE SECONDS BROKER_PID
+//!     bench-load hostile  ADDRESS RATE                       (connections a second that mean harm, until it is ended)
 //!     bench-load create   ADDRESS TOPIC PARTITIONS
-//!     bench-load wakeups  SECONDS                            (what the machine alone does to whoever waits)
+//!     bench-load speed    SECONDS                            (of the machine alone: how much of the time it is slowed)
 //!
 //! It prints one line of JSON. It speaks any Kafka broker's protocol in old versions, by hand: see `frames.rs`.
 
@@ -19,12 +20,13 @@
 mod frames;
 mod group_frames;
 mod groups;
+mod hostile;
 mod latency;
 mod offsets;
 mod requests;
 mod sockets;
+mod speed;
 mod stream;
-mod wakeups;
 
 use std::io;
 use std::str::FromStr;
@@ -122,7 +124,8 @@ fn main() -> io::Result<()> {
             };
             runtime.block_on(stream::run(load))
         }
-        ["wakeups", seconds] => wakeups::run(number(seconds)?),
+        ["hostile", address, rate] => hostile::run(address, number(rate)?),
+        ["speed", seconds] => speed::run(number(seconds)?),
         ["create", address, topic, partitions] => {
             runtime.block_on(frames::create_topic(address, topic, number(partitions)?))
         }

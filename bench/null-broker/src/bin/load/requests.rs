@@ -6,11 +6,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::LocalSet;
 
-use crate::{frames, new_histogram, percentiles};
+use crate::frames;
+use crate::speed::{Latencies, Probe};
 
 pub struct Load {
     pub address: String,
@@ -24,12 +24,13 @@ pub struct Load {
 
 pub async fn run(load: Load) -> io::Result<()> {
     let load = Rc::new(load);
-    let histogram = Rc::new(RefCell::new(new_histogram()));
+    let probe = Probe::start();
     let started = Instant::now();
+    let latencies = Rc::new(RefCell::new(Latencies::new(started)));
     let end = started + Duration::from_secs(load.seconds);
     let local = LocalSet::new();
     let tasks: Vec<_> = (0..load.connections)
-        .map(|index| local.spawn_local(connection(Rc::clone(&load), index, end, Rc::clone(&histogram))))
+        .map(|index| local.spawn_local(connection(Rc::clone(&load), index, end, Rc::clone(&latencies))))
         .collect();
     local
         .run_until(async {
@@ -40,18 +41,14 @@ pub async fn run(load: Load) -> io::Result<()> {
         })
         .await?;
     let elapsed = started.elapsed().as_secs_f64();
-    let histogram = histogram.borrow();
-    let per_second = histogram.len() as f64 / elapsed;
-    println!("{{\"requests\": {}, \"per_second\": {per_second:.0}, {}}}", histogram.len(), percentiles(&histogram));
+    let latencies = latencies.borrow();
+    let per_second = latencies.len() as f64 / elapsed;
+    let times = latencies.json(&probe.stop()?);
+    println!("{{\"requests\": {}, \"per_second\": {per_second:.0}, {times}}}", latencies.len());
     Ok(())
 }
 
-async fn connection(
-    load: Rc<Load>,
-    index: usize,
-    end: Instant,
-    histogram: Rc<RefCell<Histogram<u64>>>,
-) -> io::Result<()> {
+async fn connection(load: Rc<Load>, index: usize, end: Instant, latencies: Rc<RefCell<Latencies>>) -> io::Result<()> {
     let mut socket = frames::connect(&load.address).await?;
     let value = vec![b'x'; load.record_bytes];
     let mut requests = requests_of(&load, index, &frames::batch(&value)).into_iter().cycle();
@@ -74,7 +71,7 @@ async fn connection(
             }
             start += response.len();
             let sent_at = sent.pop_front().ok_or(io::ErrorKind::InvalidData)?;
-            histogram.borrow_mut().saturating_record((now - sent_at).as_micros() as u64);
+            latencies.borrow_mut().note(sent_at, now);
             if now < end {
                 output.extend(next());
                 sent.push_back(now);

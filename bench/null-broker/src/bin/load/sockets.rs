@@ -4,24 +4,21 @@
 //! `capek.v1.bin` (docs/http.md has its layout), by hand: a thousand of them must not cost more than the broker that serves them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::{latency, new_histogram, percentiles};
+use crate::latency;
+use crate::speed::{Latencies, Probe};
 
 const CREDIT_RECORDS: u64 = 10_000;
 const CREDIT_BYTES: u64 = 1 << 20;
 /// Records that were due before are not counted: the first of a partition makes its files.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// A machine that is slowed now and then spoils some of these, and the p99 of all, but not that of the median.
-const WINDOW: Duration = Duration::from_millis(100);
 /// How long after the last record the last of them may come.
 const LATE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -59,6 +56,7 @@ async fn measure(load: Rc<Load>) -> io::Result<()> {
     }
     let open_kib = resident_kib(load.broker_pid)?;
     let count = u64::from(load.rate) * u64::from(load.seconds);
+    let probe = Probe::start();
     let origin = Instant::now() + Duration::from_millis(200);
     let producing = latency::Load {
         address: load.kafka.clone(),
@@ -69,7 +67,7 @@ async fn measure(load: Rc<Load>) -> io::Result<()> {
     };
     let partitions = load.partitions;
     let producer = std::thread::spawn(move || latency::produce(&producing, partitions, count as i64, origin));
-    let lateness = Rc::new(RefCell::new(Lateness { all: new_histogram(), windows: BTreeMap::new() }));
+    let lateness = Rc::new(RefCell::new(Latencies::new(origin)));
     let mut readers = JoinSet::new();
     for (index, socket) in live.into_iter().enumerate() {
         let wanted = (index % partitions..count as usize).step_by(partitions).count();
@@ -89,34 +87,11 @@ async fn measure(load: Rc<Load>) -> io::Result<()> {
     let end_kib = resident_kib(load.broker_pid)?;
     let lateness = lateness.borrow();
     println!(
-        "{{\"deliveries\": {}, {}, \"median_window_p99_us\": {}, \"rss_idle_kib\": {idle_kib}, \"rss_open_kib\": {open_kib}, \
-         \"rss_end_kib\": {end_kib}}}",
-        lateness.all.len(),
-        percentiles(&lateness.all),
-        lateness.median_window_p99_us()
+        "{{\"deliveries\": {}, {}, \"rss_idle_kib\": {idle_kib}, \"rss_open_kib\": {open_kib}, \"rss_end_kib\": {end_kib}}}",
+        lateness.len(),
+        lateness.json(&probe.stop()?)
     );
     Ok(())
-}
-
-/// How long after it was due each record came, in microseconds: of all, and of those that were due in the same [`WINDOW`].
-struct Lateness {
-    all: Histogram<u64>,
-    windows: BTreeMap<u128, Histogram<u64>>,
-}
-
-impl Lateness {
-    fn note(&mut self, due: Duration, late_us: u64) {
-        let window = due.as_millis() / WINDOW.as_millis();
-        for histogram in [&mut self.all, self.windows.entry(window).or_insert_with(new_histogram)] {
-            histogram.saturating_record(late_us.max(1));
-        }
-    }
-
-    fn median_window_p99_us(&self) -> u64 {
-        let mut each: Vec<u64> = self.windows.values().map(|window| window.value_at_quantile(0.99)).collect();
-        each.sort_unstable();
-        each.get(each.len() / 2).copied().unwrap_or(0)
-    }
 }
 
 /// Records of one partition until there are so many. The socket stays open.
@@ -124,7 +99,7 @@ async fn read(
     mut socket: BufReader<TcpStream>,
     wanted: usize,
     origin: Instant,
-    lateness: Rc<RefCell<Lateness>>,
+    lateness: Rc<RefCell<Latencies>>,
 ) -> io::Result<BufReader<TcpStream>> {
     let (mut received, mut records_left, mut bytes_left) = (0, CREDIT_RECORDS, CREDIT_BYTES);
     while received < wanted {
@@ -132,7 +107,7 @@ async fn read(
         match opcode {
             BINARY => {
                 let due = records(&payload).ok_or_else(|| io::Error::other("a frame of records is cut"))?;
-                let now_us = origin.elapsed().as_micros() as u64;
+                let now = Instant::now();
                 received += due.len();
                 records_left = records_left.saturating_sub(due.len() as u64);
                 bytes_left = bytes_left.saturating_sub(payload.len() as u64);
@@ -140,7 +115,7 @@ async fn read(
                 for due_us in due {
                     let due = Duration::from_micros(due_us);
                     if due >= WARM_UP {
-                        lateness.note(due, now_us.saturating_sub(due_us));
+                        lateness.note(origin + due, now);
                     }
                 }
             }
