@@ -14,13 +14,14 @@ use actix_web::body::{self, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
-use actix_web::{FromRequest as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{FromRequest as _, HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use capek_actors::call_lane::CallError;
 use capek_actors::call_server::CarriedHttp;
 use capek_wire::ids::BrokerId;
+use capek_wire::partitioner::murmur2;
 use capek_wire::peer::calls::{HttpAnswer, HttpCall};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::body::{Size, read};
 use super::doors::Doors;
@@ -35,33 +36,95 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(310);
 const CARRIED_HEADERS: [header::HeaderName; 5] =
     [header::HOST, header::CONTENT_TYPE, header::ACCEPT, header::CONTENT_ENCODING, header::USER_AGENT];
 
-/// The broker that is to answer this; None: this one.
-pub fn owner_elsewhere(doors: &Doors, request: &ServiceRequest) -> Option<BrokerId> {
-    let owner = rest_v2::owner_of_path(request.path())?;
-    let is_elsewhere = owner != doors.broker().config.node_id;
-    // One that has died, or is gone, has taken its instances along: here nobody knows them either.
-    let is_there = || doors.client.image().broker(owner).is_some_and(|broker| !broker.fenced);
-    (is_elsewhere && is_there()).then_some(owner)
+/// Of a request that came so: who carried it has looked already for whose it is.
+struct Carried;
+
+/// Whether another broker has carried it here.
+pub fn is_carried(request: &HttpRequest) -> bool {
+    request.extensions().contains::<Carried>()
 }
 
-/// Has its owner answer it.
-pub async fn carry(doors: &web::Data<Doors>, owner: BrokerId, request: ServiceRequest) -> ServiceResponse {
+/// The brokers that may have what this is about, the likeliest first; none: it is answered here.
+pub fn asked_elsewhere(doors: &Doors, request: &ServiceRequest) -> Vec<BrokerId> {
+    let Some((group, instance)) = rest_v2::instance_of_path(request.path()) else { return Vec::new() };
+    if request.extensions().contains::<Carried>() {
+        return Vec::new();
+    }
+    let here = doors.broker().config.node_id;
+    let Some(owner) = rest_v2::owner_of(&instance) else {
+        return Some(homes(doors, group, &instance)).filter(|homes| homes.len() > 1).unwrap_or_default();
+    };
+    // One that has died, or is gone, has taken its instances along: here nobody knows them either.
+    let is_there = || doors.client.image().broker(owner).is_some_and(|broker| !broker.fenced);
+    if owner != here && is_there() { vec![owner] } else { Vec::new() }
+}
+
+/// Where an instance with a name of its client's lives: on the first. The others may have it if the first was not there when it was made.
+/// Whoever goes or comes changes nothing for the names of the others.
+pub fn homes(doors: &Doors, group: &str, instance: &str) -> Vec<BrokerId> {
+    let image = doors.client.image();
+    let mut homes: Vec<_> = image.brokers().filter(|broker| broker.is_active()).map(|broker| broker.id).collect();
+    homes.sort_by_key(|id| murmur2(format!("{group}/{instance}/{id}").as_bytes()));
+    homes
+}
+
+/// Has whoever has it answer it.
+pub async fn carry(doors: &web::Data<Doors>, asked: Vec<BrokerId>, request: ServiceRequest) -> ServiceResponse {
     let (request, mut payload) = request.into_parts();
     let answer = match web::Payload::from_request(&request, &mut payload).await {
-        Ok(payload) => ask_owner(doors, owner, &request, payload).await,
+        Ok(payload) => match read(&request, payload, Size::Small, &doors.bodies).await {
+            Ok(body) => ask_each(doors, &asked, &request, &body.bytes).await,
+            Err(problem) => Err(RestError::from(problem)),
+        },
         Err(error) => Err(RestError::new(400, error.to_string())),
     };
     let answer = answer.unwrap_or_else(|error| actix_web::ResponseError::error_response(&error));
     ServiceResponse::new(request, answer)
 }
 
-async fn ask_owner(
+/// The answer of the first that knows the instance, or of the last.
+async fn ask_each(
     doors: &Doors,
-    owner: BrokerId,
+    asked: &[BrokerId],
     request: &HttpRequest,
-    payload: web::Payload,
+    body: &Bytes,
 ) -> Result<HttpResponse, RestError> {
-    let body = read(request, payload, Size::Small, &doors.bodies).await.map_err(RestError::from)?;
+    let mut last = Err(RestError::new(50301, "no broker is there that could have this consumer instance"));
+    for broker in asked {
+        last = ask(doors, *broker, request, body.clone()).await;
+        if !matches!(&last, Ok((answer, body)) if rest_v2::knows_no_instance(answer.status, body)) {
+            break;
+        }
+    }
+    last.map(response)
+}
+
+/// One broker's answer, as it is.
+pub async fn ask_one(
+    doors: &Doors,
+    broker: BrokerId,
+    request: &HttpRequest,
+    body: Bytes,
+) -> Result<HttpResponse, RestError> {
+    ask(doors, broker, request, body).await.map(response)
+}
+
+fn response((answer, bytes): (HttpAnswer, Bytes)) -> HttpResponse {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut response = HttpResponseBuilder::new(status);
+    for (name, value) in answer.headers {
+        response.insert_header((name, value));
+    }
+    if bytes.is_empty() { response.finish() } else { response.body(bytes) }
+}
+
+/// One broker's answer to a request, with a body that may be another than it came with.
+pub async fn ask(
+    doors: &Doors,
+    broker: BrokerId,
+    request: &HttpRequest,
+    body: Bytes,
+) -> Result<(HttpAnswer, Bytes), RestError> {
     let text = |name: &HeaderName| Some((name.to_string(), request.headers().get(name)?.to_str().ok()?.to_owned()));
     let mut headers: Vec<_> = CARRIED_HEADERS.iter().filter_map(text).collect();
     // It was inflated on its way in.
@@ -72,14 +135,20 @@ async fn ask_owner(
         target: request.uri().path_and_query().map_or_else(|| request.path().to_owned(), ToString::to_string),
         headers,
     };
-    let carried = doors.client.carry_http(owner, call, body.bytes.clone(), ANSWERED_WITHIN).await;
-    let (answer, bytes) = carried.map_err(not_carried)?;
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = HttpResponseBuilder::new(status);
-    for (name, value) in answer.headers {
-        response.insert_header((name, value));
+    if broker == doors.broker().config.node_id {
+        return ask_here(doors, call, body).await;
     }
-    Ok(if bytes.is_empty() { response.finish() } else { response.body(bytes) })
+    doors.client.carry_http(broker, call, body, ANSWERED_WITHIN).await.map_err(not_carried)
+}
+
+/// The same server, without a socket: as if another broker had asked.
+async fn ask_here(doors: &Doors, call: HttpCall, body: Bytes) -> Result<(HttpAnswer, Bytes), RestError> {
+    let stops = || RestError::new(50301, "the broker stops");
+    let (reply, answered) = oneshot::channel();
+    let server = doors.broker().carried_http.get().ok_or_else(stops)?;
+    let too_many = |_| RestError::new(42901, "too many requests are on their way to their consumer instances");
+    server.try_send(CarriedHttp { call, body, reply }).map_err(too_many)?;
+    answered.await.map_err(|_| stops())
 }
 
 fn not_carried(error: CallError) -> RestError {
@@ -155,5 +224,6 @@ fn request_of(call: &HttpCall, body: Bytes) -> Option<Request> {
     head.uri = call.target.parse::<Uri>().ok()?;
     head.headers = headers;
     head.peer_addr = Some(SocketAddr::new(call.ip, 0));
+    request.extensions_mut().insert(Carried);
     Some(request)
 }

@@ -10,6 +10,7 @@ use capek_actors::budget::MemoryBudget;
 use capek_actors::consumer_instances::ConsumerInstances;
 use capek_actors::http::Http;
 use capek_actors::local::LocalClient;
+use capek_wire::ids::BrokerId;
 use capek_wire::partitioner::Sticky;
 
 use super::body::Bodies;
@@ -83,6 +84,12 @@ impl Doors {
 
     pub fn broker(&self) -> &BrokerShared {
         &self.client.broker
+    }
+
+    /// Those that may answer what is not known here.
+    pub fn other_brokers(&self) -> Vec<BrokerId> {
+        let (image, here) = (self.client.image(), self.broker().config.node_id);
+        image.brokers().filter(|broker| broker.is_active() && broker.id != here).map(|broker| broker.id).collect()
     }
 
     /// The partition of a record without a key.

@@ -56,11 +56,7 @@ impl HttpServer {
     }
 
     fn goodbye(&self) -> Goodbye {
-        let is_served_elsewhere = {
-            let image = self.doors.client.image();
-            let here = self.doors.broker().config.node_id;
-            image.brokers().any(|broker| broker.id != here && broker.is_active())
-        };
+        let is_served_elsewhere = !self.doors.other_brokers().is_empty();
         if is_served_elsewhere { Goodbye::DRAIN } else { Goodbye::RESTART }
     }
 
@@ -83,8 +79,8 @@ enum Answered<F> {
     /// What there is most of takes the shortest way.
     Posted(ServiceRequest),
     By(F),
-    /// The broker that has what it is about.
-    Elsewhere(BrokerId, ServiceRequest),
+    /// One of the brokers that may have what it is about.
+    Elsewhere(Vec<BrokerId>, ServiceRequest),
 }
 
 /// A request that has no answer yet. One whose client hangs up never has, and is counted all the same.
@@ -150,10 +146,10 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
                     (Ok(()), Some(page)) if origins::is_preflight(request.head()) => {
                         Answered::Here(request.into_response(origins::answer_preflight(page)))
                     }
-                    (Ok(()), _) => match carried::owner_elsewhere(&doors, &request) {
-                        Some(owner) => Answered::Elsewhere(owner, request),
-                        None if v1::posted_topic(request.head()).is_some() => Answered::Posted(request),
-                        None => Answered::By(service.call(request)),
+                    (Ok(()), _) if v1::posted_topic(request.head()).is_some() => Answered::Posted(request),
+                    (Ok(()), _) => match carried::asked_elsewhere(&doors, &request) {
+                        asked if asked.is_empty() => Answered::By(service.call(request)),
+                        asked => Answered::Elsewhere(asked, request),
                     },
                 };
                 async move {
@@ -162,8 +158,8 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
                         Answered::Here(response) => Ok(response),
                         Answered::Posted(request) => Ok(v1::post_directly(request, &doors).await),
                         Answered::By(handler) => handler.await,
-                        Answered::Elsewhere(owner, request) => {
-                            Ok(Box::pin(carried::carry(&doors, owner, request)).await)
+                        Answered::Elsewhere(asked, request) => {
+                            Ok(Box::pin(carried::carry(&doors, asked, request)).await)
                         }
                     };
                     let mut response = unanswered.answered(answered)?;

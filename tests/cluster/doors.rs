@@ -421,6 +421,46 @@ fn a_rest_consumer_is_found_through_every_broker() {
     });
 }
 
+/// A name that its client has given is one consumer, whichever broker its client comes to, and whoever was away when it was made.
+#[test]
+fn a_named_rest_consumer_is_the_same_through_every_broker() {
+    let mut cluster = Cluster::start();
+    one_on_each(&cluster, "consumed");
+    let create = |broker: &Broker, name: &str| {
+        let settings = json!({ "name": name, "format": "json", "auto.offset.reset": "earliest" });
+        broker.post_v2("/consumers/named", &settings)
+    };
+    let made = create(cluster.broker(1), "my_consumer_instance").expect(200);
+    let path = "/consumers/named/instances/my_consumer_instance";
+    assert_eq!(made["instance_id"], json!("my_consumer_instance"));
+    assert_eq!(made["base_uri"], json!(cluster.broker(1).http(path)));
+    for id in cluster.ids() {
+        assert_eq!(create(cluster.broker(id), "my_consumer_instance").refused(409), 40902, "through broker {id}");
+    }
+    let subscribed = cluster.broker(2).post_v2(&format!("{path}/subscription"), &json!({ "topics": ["consumed"] }));
+    assert_eq!(subscribed.status, 204, "{}", subscribed.text);
+    for id in cluster.ids() {
+        cluster.broker(id).produce_json("consumed", id - 1, &[json!(id)]);
+        let through = Instance { broker: cluster.broker(id), path: path.to_owned() };
+        assert_eq!(through.read_values(1), [json!(id)], "through broker {id}");
+        assert_eq!(cluster.broker(id).get("/consumers/named/instances/nobody/records").refused(404), 40403);
+    }
+    assert_eq!(cluster.broker(3).delete(path).status, 204);
+    assert_eq!(cluster.broker(1).get(&format!("{path}/subscription")).refused(404), 40403);
+
+    cluster.kill(3);
+    let names: Vec<String> = (0..8).map(|number| format!("consumer-{number}")).collect();
+    for name in &names {
+        wait_for("it is made", HEALED_WITHIN, || (create(cluster.broker(1), name).status == 200).then_some(()));
+    }
+    cluster.start_again(3);
+    cluster.wait_until_whole();
+    for (id, name) in cluster.ids().into_iter().flat_map(|id| names.iter().map(move |name| (id, name))) {
+        let found = cluster.broker(id).get(&format!("/consumers/named/instances/{name}/subscription"));
+        assert_eq!(found.expect(200), json!({ "topics": [] }), "{name} through broker {id}");
+    }
+}
+
 /// REST v2's GETs that were counted as their client's fault.
 fn hung_up(broker: &Broker) -> u64 {
     let metrics = broker.get("/metrics").text;

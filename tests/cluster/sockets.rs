@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::doors::{LEADER_GONE_FOR_MAX, coordinated_elsewhere};
-use crate::support::rest::call;
+use crate::support::programs::{Background, curl};
+use crate::support::rest::{JSON, call};
 use crate::support::socket::Socket;
 use crate::support::wait_for;
 
@@ -57,6 +58,36 @@ fn a_broker_that_stops_sends_its_readers_to_the_others() {
     let mut next = Socket::open(cluster.broker(other), &format!("{path}&resume={token}"));
     let read: BTreeSet<_> = next.records(PARTITIONS as usize, &PASSES).into_iter().collect();
     assert_eq!(read, all_at(1), "it goes on there");
+}
+
+/// A stream of events has no way back of its own: what it has sent is acknowledged through whichever broker its client comes to.
+#[test]
+fn what_streams_have_sent_is_acknowledged_through_any_broker() {
+    let cluster = Cluster::start();
+    cluster.create_topic(TOPIC, PARTITIONS as i32);
+    put_one_in_each(&cluster, 1, "first");
+    let (group, _) = coordinated_elsewhere(&cluster, 1);
+    let members = [1, 2].map(|door| {
+        let url = cluster.broker(door).http(&format!("/v1/groups/{group}/sse?topics={TOPIC}"));
+        Background::start(curl(&["--no-buffer", "-H", "Accept: application/x-ndjson", &url]))
+    });
+    let through: Vec<_> =
+        (0..PARTITIONS).map(|partition| json!({"topic": TOPIC, "partition": partition, "offset": 0})).collect();
+    let ack = |body: Value| {
+        let url = cluster.broker(3).http(&format!("/v1/groups/{group}/ack"));
+        call("POST", &url, &[JSON], &body.to_string())
+    };
+    // While they share the partitions, nobody has sent all of them.
+    wait_for("all is acknowledged", LEADER_GONE_FOR_MAX, || {
+        let answer = ack(json!({ "through": through }));
+        assert!([200, 409].contains(&answer.status), "{}", answer.text);
+        let committed = answer.body["committed"].as_array()?;
+        (committed.len() == PARTITIONS as usize).then_some(())
+    });
+    wait_until_committed(&cluster, 2, &group, 1);
+    let nowhere = ack(json!({ "through": [{"topic": "other", "partition": 0, "offset": 0}] }));
+    assert_eq!(nowhere.status, 409, "{}", nowhere.text);
+    drop(members);
 }
 
 fn wait_until_committed(cluster: &Cluster, door: i32, group: &str, offset: i64) {

@@ -1,7 +1,7 @@
 //! Consumer instances: `POST /consumers/{group}` makes one, and every other request finds it by its name.
 //!
-//! An instance lives on the broker that made it. In a cluster its id says which (`…~n2`), so that a request which comes to
-//! another broker is carried there (`carried.rs`).
+//! An instance lives on one broker, and a request which comes to another is carried there (`carried.rs`). An id that a broker has made
+//! says which (`…~n2`); of a name that a client has given, every broker knows where it belongs.
 
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use capek_actors::record_reader::OffsetReset;
 use capek_actors::topics::new_topic_id;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::BrokerId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::super::carried;
 use super::super::doors::Doors;
 use super::super::links;
 use super::super::problem::RestError;
@@ -28,7 +29,7 @@ pub const READ_WITHIN_MS_MAX: u64 = 300_000;
 const AUTO_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 const NAME_CHARS_MAX: usize = 249;
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields)]
 struct NewInstance {
     /// Older clients': stronger than the name.
@@ -55,6 +56,14 @@ pub async fn create(
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, RestError> {
     let wanted: NewInstance = read_json(&request, payload, &doors).await?.unwrap_or_default();
+    if let Some(name) = wanted.id.as_ref().or(wanted.name.as_ref())
+        && !carried::is_carried(&request)
+        && let Some(home) = carried::homes(&doors, &group, name).first().copied()
+        && home != doors.broker().config.node_id
+    {
+        let body = serde_json::to_vec(&wanted).map_err(|error| RestError::new(500, error.to_string()))?;
+        return carried::ask_one(&doors, home, &request, body.into()).await;
+    }
     let settings = settings(&request, &doors, &group, wanted)?;
     let instance = settings.instance.clone();
     let start = StartInstance { arbiter: actix_rt::Arbiter::current(), settings };
@@ -122,15 +131,12 @@ fn settings(
     })
 }
 
-/// A name of the client's stays as it is where there is only one broker that it could live on.
 fn instance_id(doors: &Doors, name: Option<String>) -> Result<String, RestError> {
-    let node = doors.broker().config.node_id;
     match name {
-        None => Ok(format!("rest-consumer-{}~n{node}", new_topic_id())),
+        None => Ok(format!("rest-consumer-{}~n{}", new_topic_id(), doors.broker().config.node_id)),
         Some(name) if name.is_empty() || name.chars().count() > NAME_CHARS_MAX => {
             Err(RestError::new(422, format!("the name of an instance has 1 to {NAME_CHARS_MAX} characters")))
         }
-        Some(name) if doors.client.image().brokers().count() > 1 => Ok(format!("{name}~n{node}")),
         Some(name) => Ok(name),
     }
 }
@@ -163,23 +169,29 @@ pub async fn find(doors: &Doors, group: String, instance: String) -> Result<Foun
 }
 
 /// The broker that an instance's id names.
-fn owner_of(instance: &str) -> Option<BrokerId> {
+pub fn owner_of(instance: &str) -> Option<BrokerId> {
     instance.rsplit_once("~n").and_then(|(_, node)| node.parse().ok())
 }
 
-/// The broker that has the instance which this path is about: `/consumers/{group}/instances/{instance}…`.
-pub fn owner_of_path(path: &str) -> Option<BrokerId> {
-    let mut segments = path.split('/').skip(1);
-    let is_instance = (segments.next()?, segments.nth(1)?) == ("consumers", "instances");
+/// The group and the instance that this path is about: `/consumers/{group}/instances/{instance}…`.
+pub fn instance_of_path(path: &str) -> Option<(&str, String)> {
+    let mut segments = path.strip_prefix("/consumers/")?.split('/');
+    let (group, instances, instance) = (segments.next()?, segments.next()?, segments.next()?);
     // A `~` may come as it is or escaped.
-    is_instance
-        .then(|| segments.next().map(|instance| instance.replace("%7E", "~").replace("%7e", "~")))?
-        .as_deref()
-        .and_then(owner_of)
+    let is_one = instances == "instances" && !instance.is_empty();
+    is_one.then(|| (group, instance.replace("%7E", "~").replace("%7e", "~")))
 }
 
+const UNKNOWN_INSTANCE: &str = "Consumer instance not found.";
+
 fn not_found() -> RestError {
-    RestError::new(40403, "Consumer instance not found.")
+    RestError::new(40403, UNKNOWN_INSTANCE)
+}
+
+/// Whether an answer of a broker says that an instance is not there, and not that something else is not.
+pub fn knows_no_instance(status: u16, body: &[u8]) -> bool {
+    let says_so = |answer: &Value| answer["message"] == UNKNOWN_INSTANCE;
+    status == 404 && serde_json::from_slice(body).is_ok_and(|answer| says_so(&answer))
 }
 
 /// Asks the instance; one that ended meanwhile is not found.
@@ -222,18 +234,24 @@ mod tests {
 
     #[test]
     fn the_id_of_an_instance_says_where_it_lives() {
-        let check = |path: &str, owner: Option<BrokerId>| assert_eq!(owner_of_path(path), owner, "{path}");
-        check("/consumers/g/instances/rest-consumer-x~n2/records", Some(2));
-        check("/consumers/g/instances/rest-consumer-x%7En12", Some(12));
-        check("/consumers/g/instances/a~n1~n3/offsets", Some(3));
-        for nowhere in [
-            "/consumers/g/instances/mine/records",
-            "/consumers/g~n2",
-            "/consumers/x~n2/instances/",
-            "/topics/g/instances/x~n2",
-            "/",
-        ] {
-            check(nowhere, None);
+        let check = |path: &str, instance: &str, owner: Option<BrokerId>| {
+            assert_eq!(instance_of_path(path), Some(("g", instance.to_owned())), "{path}");
+            assert_eq!(owner_of(instance), owner, "{path}");
+        };
+        check("/consumers/g/instances/rest-consumer-x~n2/records", "rest-consumer-x~n2", Some(2));
+        check("/consumers/g/instances/rest-consumer-x%7En12", "rest-consumer-x~n12", Some(12));
+        check("/consumers/g/instances/a~n1~n3/offsets", "a~n1~n3", Some(3));
+        check("/consumers/g/instances/mine/records", "mine", None);
+        for nowhere in ["/consumers/g~n2", "/consumers/x~n2/instances/", "/topics/g/instances/x~n2", "/"] {
+            assert_eq!(instance_of_path(nowhere), None, "{nowhere}");
         }
+    }
+
+    #[test]
+    fn only_an_instance_that_is_not_there_is_looked_for_elsewhere() {
+        let answer = |message: &str| json!({ "error_code": 40403, "message": message }).to_string();
+        assert!(knows_no_instance(404, answer(UNKNOWN_INSTANCE).as_bytes()));
+        assert!(!knows_no_instance(404, answer("This server does not host this topic-partition.").as_bytes()));
+        assert!(!knows_no_instance(200, b"[]"));
     }
 }

@@ -25,7 +25,7 @@ use super::doors::Doors;
 use super::problem::RestError;
 use super::routes::{self, Endpoint};
 
-pub use consumers::{caller, owner_of_path};
+pub use consumers::{caller, instance_of_path, knows_no_instance, owner_of};
 
 pub const V2_JSON: &str = "application/vnd.kafka.v2+json";
 const JSON_TYPES: &[&str] = &[V2_JSON, "application/json"];

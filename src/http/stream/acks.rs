@@ -5,9 +5,12 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use capek_actors::http::StreamsOfGroup;
 use capek_actors::stream_commands::Acknowledge;
+use capek_actors::stream_events::StreamPlace;
+use capek_wire::ids::BrokerId;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::super::carried;
 use super::super::doors::Doors;
 use super::super::problem::Problem;
 use super::super::v1::read_body;
@@ -23,13 +26,15 @@ struct Acks {
     records: Vec<RawPlace>,
 }
 
+/// What is read here is committed here; for the rest the other brokers are asked, for a member's stream may be with any of them.
 pub async fn post(
     request: HttpRequest,
     group: web::Path<String>,
     payload: web::Payload,
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, Problem> {
-    let acks: Acks = read_body(&request, payload, &doors).await?;
+    let asked: Value = read_body(&request, payload, &doors).await?;
+    let acks = Acks::deserialize(&asked).map_err(|error| Problem::bad_request(error.to_string()))?;
     let formats = answered_as(&acks.through, &acks.records);
     let through = places(acks.through, None).map_err(Problem::bad_request)?;
     let records = places(acks.records, None).map_err(Problem::bad_request)?;
@@ -40,18 +45,67 @@ pub async fn post(
     }
     let sessions = doors.sessions.send(StreamsOfGroup(group.into_inner())).await;
     let sessions = sessions.map_err(|_| Problem::unavailable("the broker stops"))?;
-    let mut committed = Vec::new();
+    let mut held = Vec::new();
     for session in sessions {
         let (through, records) = (through.clone(), records.clone());
         // One that has gone meanwhile holds nothing.
         let Ok(answer) = session.send(Acknowledge { subscription: None, through, records }).await else { continue };
-        committed.extend(answer.map_err(|problem| Problem::new(StatusCode::CONFLICT, problem))?);
+        held.extend(answer.map_err(|problem| Problem::new(StatusCode::CONFLICT, problem))?);
     }
-    let asked = through.iter().chain(&records).map(|(place, _)| place);
-    if let Some(missing) = asked.into_iter().find(|place| !committed.iter().any(|(held, _)| held == *place)) {
-        let detail =
-            format!("partition {} of {} is read by no stream of this group here", missing.partition, missing.topic);
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    let mut committed: Vec<Value> = values(frames::places(&held, formats));
+    if carried::is_carried(&request) {
+        return Ok(HttpResponse::Ok().json(json!({ "committed": committed })));
     }
-    Ok(HttpResponse::Ok().json(json!({ "committed": frames::places(&committed, formats) })))
+    let wanted: Vec<StreamPlace> = through.into_iter().chain(records).map(|(place, _)| place).collect();
+    let mut unasked = None;
+    for broker in doors.other_brokers() {
+        if missing(&wanted, &committed).is_none() {
+            break;
+        }
+        match committed_at(&doors, broker, &request, &asked).await {
+            Ok(places) => committed.extend(places),
+            Err(problem) if problem.status == StatusCode::CONFLICT => return Err(problem),
+            Err(problem) => unasked = Some(format!("broker {broker} gave no answer: {}", problem.detail)),
+        }
+    }
+    match (missing(&wanted, &committed), unasked) {
+        (None, _) => Ok(HttpResponse::Ok().json(json!({ "committed": committed }))),
+        (Some(place), None) => {
+            let detail = format!("partition {} of {} is read by no stream of this group", place.partition, place.topic);
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+        (Some(place), Some(why)) => {
+            let what = format!("partition {} of {} is read by no stream that was found", place.partition, place.topic);
+            Err(Problem::unavailable(format!("{what}; {why}")))
+        }
+    }
+}
+
+/// The first that is not among those.
+fn missing<'a>(wanted: &'a [StreamPlace], committed: &[Value]) -> Option<&'a StreamPlace> {
+    let is_there = |place: &StreamPlace| {
+        committed.iter().any(|held| held["topic"] == *place.topic && held["partition"] == place.partition)
+    };
+    wanted.iter().find(|place| !is_there(place))
+}
+
+/// What another broker's streams of the group had of it.
+async fn committed_at(
+    doors: &Doors,
+    broker: BrokerId,
+    request: &HttpRequest,
+    asked: &Value,
+) -> Result<Vec<Value>, Problem> {
+    let carried = carried::ask(doors, broker, request, asked.to_string().into()).await;
+    let (answer, body) = carried.map_err(|error| Problem::unavailable(error.message))?;
+    let mut read: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if answer.status == StatusCode::OK.as_u16() {
+        return Ok(values(read["committed"].take()));
+    }
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    Err(Problem::new(status, read["detail"].as_str().unwrap_or("it said no more").to_owned()))
+}
+
+fn values(array: Value) -> Vec<Value> {
+    if let Value::Array(values) = array { values } else { Vec::new() }
 }
