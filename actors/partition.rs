@@ -27,7 +27,7 @@ use capek_state::partition::{
 use capek_wire::batch;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::Offset;
-use log::{debug, error};
+use log::{Level, debug, error, log};
 
 use crate::append_entry::{RoundEntry, producer_batch, records_refused, refused};
 use crate::census::{ActorEntry, Chaos, bring_about};
@@ -433,7 +433,9 @@ impl Handler<RoundDone> for Partition {
                 self.carry_out();
             }
             Outcome::AppendFailed { end_offset, error } => {
-                error!("{}: an append failed, the log ends at {end_offset}: {error}", self.shared.key);
+                let log_end = self.shared.log.end_offset();
+                let level = if self.shared.is_time_to_tell_of_failure(now_ms()) { Level::Error } else { Level::Debug };
+                log!(level, "{}: an append failed, the log ends at {log_end}: {error}", self.shared.key);
                 self.fail(end_offset, context);
             }
             Outcome::LogStartDurable { offset } => {

@@ -86,6 +86,8 @@ pub struct PartitionShared {
     is_watched: AtomicBool,
     is_deleted: AtomicBool,
     is_offline: AtomicBool,
+    /// When the log last said that an append failed.
+    failure_told_ms: AtomicI64,
     waiters: Waiters,
     producer_moments: Mutex<ProducerMoments>,
 }
@@ -117,6 +119,7 @@ impl PartitionShared {
             is_watched: AtomicBool::new(false),
             is_deleted: AtomicBool::new(false),
             is_offline: AtomicBool::new(false),
+            failure_told_ms: AtomicI64::new(i64::MIN),
             waiters: Waiters::default(),
         }
     }
@@ -299,6 +302,16 @@ impl PartitionShared {
     /// It is tried once more.
     pub fn set_online(&self) {
         self.is_offline.store(false, Ordering::Release);
+    }
+
+    /// Whether it is time to say once more that appends fail: while a disk is full, each client's attempt is one.
+    pub fn is_time_to_tell_of_failure(&self, now_ms: i64) -> bool {
+        const AGAIN_AFTER_MS: i64 = 10_000;
+        let is_due = now_ms.saturating_sub(self.failure_told_ms.load(Ordering::Relaxed)) >= AGAIN_AFTER_MS;
+        if is_due {
+            self.failure_told_ms.store(now_ms, Ordering::Relaxed);
+        }
+        is_due
     }
 
     pub fn is_offline(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use capek_wire::ids::TopicId;
-use log::{debug, error, info, warn};
+use log::{Level, debug, error, info, log, warn};
 
 use super::ReplicaManager;
 use crate::replica::{Assignment, publish_route};
@@ -109,7 +109,9 @@ impl Handler<ChildExited<PartitionKey>> for ReplicaManager {
         };
         match verdict {
             Verdict::RestartAfter(backoff) => {
-                warn!("{} ended ({:?}), restarting after {backoff:?}", exited.child, exited.cause);
+                // Who asked for it has said why.
+                let level = if exited.cause == ExitCause::Refresh { Level::Debug } else { Level::Warn };
+                log!(level, "{} ended ({:?}), restarting after {backoff:?}", exited.child, exited.cause);
                 self.restart_later(id, Some(backoff), context);
             }
             Verdict::Escalate => {

@@ -209,17 +209,16 @@ fn verify(arguments: &VerifyArguments) -> Result<(), Failure> {
     }
 }
 
-/// The path itself if it holds segments; else the partition directories in it.
+/// The path itself if it is a partition's directory; else those in it.
 fn partitions_in(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if !dump::segments(path).map_err(reading(path))?.is_empty() {
+    if is_partition(path)? {
         return Ok(vec![path.to_owned()]);
     }
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).map_err(reading(path))? {
         let directory = entry?.path();
         let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_partition = directory.is_dir() && capek_log::parse_directory_name(name).is_some();
-        if is_partition {
+        if directory.is_dir() && capek_log::parse_directory_name(name).is_some() && is_partition(&directory)? {
             found.push(directory);
         }
     }
@@ -228,6 +227,12 @@ fn partitions_in(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         true => Err(Failure::not_found(format!("{}: no segment and no partition directory is here", path.display()))),
         false => Ok(found),
     }
+}
+
+/// One that holds segments, or that says whose it is: it may be empty.
+fn is_partition(directory: &Path) -> Result<bool, Failure> {
+    let holds_segments = !dump::segments(directory).map_err(reading(directory))?.is_empty();
+    Ok(holds_segments || directory.join(capek_log::PARTITION_METADATA).exists())
 }
 
 fn print_verified(directory: &Path, verified: &Verified, as_json: bool) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::broker::{Broker, Directory};
-use crate::support::frames::{LATEST, NO_SEQUENCE, batch, count_records};
+use crate::support::frames::{Fields, LATEST, NO_SEQUENCE, batch, count_records};
 use crate::support::programs::{curl, java, kcat, output_of, output_with_input, python};
 use crate::support::small_disk::{SMALL_DISK_BYTES, SmallDisk};
 use crate::support::wait_for;
@@ -51,6 +51,48 @@ fn a_full_disk_refuses_produce_serves_reads_and_recovers_when_there_is_room() {
     assert_eq!(produced.base_offset, confirmed, "nothing was lost and nothing refused was kept");
     let (error, high_watermark, batches) = client.fetch("filling", 0, confirmed);
     assert_eq!((error, high_watermark, count_records(&batches)), (0, confirmed + 1, (1, confirmed + 1)));
+}
+
+/// Deleting is how an operator makes room: it must need none.
+#[test]
+fn records_that_are_deleted_on_a_full_disk_make_room() {
+    const DELETE_RECORDS: i16 = 21;
+    let directory = Directory::new();
+    let disk = SmallDisk::mount(directory.path());
+    let mut broker = Broker::start_in(directory, disk.path.join("data"), &[SMALL_JOURNAL]);
+    broker.create_topic_with("filling", 1, &[("file.delete.delay.ms", "1000")]);
+    let mut client = broker.client();
+    client.try_api_versions().expect("the first request of a connection is a small one");
+    let value = vec![b'x'; 500 << 10];
+    let big = batch(&[&value], NO_SEQUENCE);
+    let mut confirmed = 0;
+    while client.produce("filling", 0, &big).error == 0 {
+        confirmed += 1;
+        assert!(confirmed < 200, "the disk never fills");
+    }
+    // Nothing is left of the last page either.
+    while client.produce("filling", 0, &batch(&[&[b'x'; 512]], NO_SEQUENCE)).error == 0 {
+        confirmed += 1;
+    }
+    let low_watermark =
+        wait_for("the partition is there again after the last refusal", Duration::from_secs(10), || {
+            let everything = Fields::default().i32(1).string("filling").i32(1).i32(0).i64(-1).i32(10_000);
+            let mut answer = client.try_call(DELETE_RECORDS, 1, everything)?;
+            let (_throttle_ms, _topics, _topic, _partitions) =
+                (answer.i32(), answer.i32(), answer.string(), answer.i32());
+            let (_partition, low_watermark, error) = (answer.i32(), answer.i64(), answer.i16());
+            (error == 0).then_some(low_watermark)
+        });
+    assert_eq!(low_watermark, confirmed);
+    let produced = wait_for("there is room again", Duration::from_secs(30), || {
+        let produced = client.produce("filling", 0, &big);
+        (produced.error == 0).then_some(produced)
+    });
+    assert_eq!(produced.base_offset, confirmed);
+    assert!(broker.terminate().success(), "{}", broker.output());
+    let output = broker.output();
+    let told = output.matches("an append failed").count();
+    assert!((1..5).contains(&told), "it is said once in a while: {told} times\n{output}");
 }
 
 /// Damage below what was confirmed is never cut off in silence: the partition is offline, and its clients are told why.

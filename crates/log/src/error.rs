@@ -25,7 +25,7 @@ pub enum OpenError {
     NoSpace(PathBuf),
     #[error("the data directory {} is corrupt: {problem}; restore it, or empty it and let the replicas be copied from other brokers", .path.display())]
     Corrupt { path: PathBuf, problem: String },
-    #[error("{}: {source}", .path.display())]
+    #[error("the data directory {} cannot be opened: {source}: make it one that can be written here, or choose another", .path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 

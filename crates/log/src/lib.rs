@@ -42,6 +42,8 @@ pub mod vfs;
 pub use compaction::{Clean, CleanError, CleanOptions, CleanStats, CleanWatch, Cleanable, CleanableQuery, Cleaned};
 pub use error::{AppendError, DirFailed, LogError, OpenError, ReadError};
 pub use ids::{Flush, LogConfig, LogId, LogKey, LogSpec, parse_directory_name};
-pub use journal::{Completion, Entry, JOURNAL_DIRECTORY, Journal, JournalOptions, Outcome, RecoveredLog, Recovery};
+pub use journal::{
+    Completion, Entry, JOURNAL_DIRECTORY, Journal, JournalOptions, Outcome, PARTITION_METADATA, RecoveredLog, Recovery,
+};
 pub use log::{Extent, Log, ReadOutcome, ReadRequest, TimestampOffset};
 pub use producers::ProducerBatch;

@@ -85,6 +85,80 @@ fn a_full_disk_is_an_answer_and_appends_work_again_when_there_is_room() {
     assert!(failures > 100, "{failures} appends met the full disk");
 }
 
+/// What makes room on a full disk must not need any: the segment that is all deleted goes, its unwritten end with it.
+#[test]
+fn what_is_deleted_goes_though_the_disk_is_full() {
+    let mut deleted_while_full = 0;
+    for first in 1..12 {
+        let sim = SimVfs::new(1);
+        let faulty = FaultyVfs::new(Arc::new(sim.clone()), Fault::NoSpace);
+        let (mut driver, _) = Driver::open(Arc::new(faulty.clone()), small_options()).unwrap();
+        let log = driver.log("one", 0, small_config());
+        for (count, value_bytes) in [(3, 1500), (2, 100)] {
+            driver.append(&log, count, value_bytes);
+            driver.run().unwrap();
+        }
+        faulty.fail_between(faulty.operations() + first, u64::MAX);
+        driver.push(Entry::LogStart { log: log.clone(), offset: 5 });
+        let done = driver.run().unwrap();
+        if outcomes(&done).is_empty() {
+            continue; // the journal had no room to note it
+        }
+        deleted_while_full += 1;
+        driver.now_ms += 10;
+        while driver.journal.background(driver.now_ms).unwrap() {}
+        let files = sim.read_directory(Path::new("/data/one-0")).unwrap();
+        let names: Vec<_> = files.into_iter().map(|entry| entry.name).collect();
+        assert!(!names.iter().any(|name| name.contains(".log")), "first {first}: {names:?}");
+        assert_eq!((log.log_start(), log.end_offset()), (5, 5));
+        faulty.fail_between(u64::MAX, u64::MAX);
+        driver.append(&log, 2, 10);
+        driver.run().unwrap();
+        driver.journal.close().unwrap();
+        let verified = dump::verify_in(&sim, Path::new("/data/one-0")).unwrap();
+        assert!(verified.problems.is_empty(), "first {first}: {:?}", verified.problems);
+        assert_eq!((verified.log_start, verified.end), (Some(5), 7));
+    }
+    assert!(deleted_while_full > 5, "{deleted_while_full} times");
+}
+
+#[test]
+fn a_stop_on_a_full_disk_is_as_good_as_a_crash() {
+    let mut unclean = 0;
+    for first in 1..30 {
+        let sim: Arc<dyn Vfs> = Arc::new(SimVfs::new(1));
+        let faulty = FaultyVfs::new(sim.clone(), Fault::NoSpace);
+        let (mut driver, _) = Driver::open(Arc::new(faulty.clone()), small_options()).unwrap();
+        let log = driver.log("one", 0, small_config());
+        driver.append(&log, 4, 100);
+        driver.run().unwrap();
+        let written = content(&log);
+        faulty.fail_between(faulty.operations() + first, u64::MAX);
+        driver.journal.close().expect("no room is no failure");
+        drop(log);
+        let (mut driver, recovery) = Driver::open(sim, small_options()).unwrap();
+        unclean += usize::from(!recovery.clean);
+        assert!(content(&driver.log("one", 0, small_config())) == written, "first {first}");
+    }
+    assert!(unclean > 3, "{unclean} stops had no room for their mark");
+}
+
+/// Nothing is damaged where everything was deleted.
+#[test]
+fn an_empty_log_that_was_not_always_empty_is_good() {
+    let sim = SimVfs::new(1);
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), small_options()).unwrap();
+    let log = driver.log("one", 0, small_config());
+    driver.append(&log, 3, 10);
+    driver.run().unwrap();
+    driver.push(Entry::LogStart { log: log.clone(), offset: 3 });
+    driver.run().unwrap();
+    driver.journal.close().unwrap();
+    let verified = dump::verify_in(&sim, Path::new("/data/one-0")).unwrap();
+    assert!(verified.problems.is_empty(), "{:?}", verified.problems);
+    assert_eq!((verified.segments, verified.log_start, verified.end), (0, Some(3), 3));
+}
+
 /// They are hints. The next ones are written when there is room.
 #[test]
 fn high_watermarks_that_find_no_room_are_let_go() {

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::checkpoint::SYNCS_MAX;
-use super::{Journal, Known};
+use super::{Journal, Known, PARTITION_METADATA};
 use crate::error::LogError;
 use crate::ids::{Flush, LogId, LogKey, LogSpec};
 use crate::log::{Log, LogStart};
 use crate::text::partition_metadata_text;
 use crate::vfs::{VfsFile, write_file};
 
-pub(super) const PARTITION_METADATA: &str = "partition.metadata";
 /// What the name of a directory that was set aside ends with.
 const STRAY: &str = "stray";
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use capek_wire::Uuid;
 
-use super::create::PARTITION_METADATA;
 use super::format::Salt;
 use super::high_watermarks::{self, note_high_watermarks};
 use super::points::{Points, PointsError, PointsWriter};
@@ -15,12 +14,12 @@ use super::recovery::{self, Recovered};
 use super::ring::Ring;
 use super::round::Round;
 use super::swap::{note_cleaned_ends, read_cleaner_checkpoint};
-use super::{JOURNAL_DIRECTORY, Journal, JournalOptions, Known, Recovery, Removal};
+use super::{JOURNAL_DIRECTORY, Journal, JournalOptions, Known, PARTITION_METADATA, Recovery, Removal};
 use crate::error::{DirFailed, OpenError};
 use crate::file_cache::FileCache;
 use crate::ids::{LogId, LogKey, parse_directory_name};
 use crate::text::{MetaProperties, offset_checkpoint_text, parse_partition_metadata};
-use crate::vfs::{Vfs, read_file_if_there, remove_file_if_there, replace_file, write_file};
+use crate::vfs::{Vfs, is_no_space, read_file_if_there, remove_file_if_there, replace_file, write_file};
 
 const LOCK: &str = ".lock";
 const META_PROPERTIES: &str = "meta.properties";
@@ -126,6 +125,9 @@ fn check_owner(vfs: &dyn Vfs, options: &JournalOptions) -> Result<(), OpenError>
         return vfs.sync_directory(path).map_err(&at);
     };
     let meta = MetaProperties::parse(&String::from_utf8_lossy(&bytes));
+    if meta.version.is_empty() {
+        return Err(OpenError::Corrupt { path: path.clone(), problem: "meta.properties says no version".to_owned() });
+    }
     if meta.version != META_VERSION {
         return Err(OpenError::NewerVersion {
             path: path.clone(),
@@ -236,8 +238,15 @@ impl Journal {
     /// A clean stop: everything is synced, then the mark is left. What is still queued must be written before.
     pub fn close(mut self) -> Result<(), DirFailed> {
         self.check_failed()?;
-        let result = self.close_all();
-        result.map_err(|error| self.fail(error))
+        match self.close_all() {
+            // What was confirmed is as safe as after a crash.
+            Err(error) if is_no_space(&error) => {
+                let path = self.options.path.display();
+                ::log::warn!("{path}: no room for the mark of a clean stop: the next start replays the journal");
+                Ok(())
+            }
+            result => result.map_err(|error| self.fail(error)),
+        }
     }
 
     fn close_all(&mut self) -> io::Result<()> {

@@ -44,6 +44,8 @@ use round::{PendingFlushed, Round};
 
 /// The folder of the journal within a data directory.
 pub const JOURNAL_DIRECTORY: &str = "__journal";
+/// Says whose a partition's directory is.
+pub const PARTITION_METADATA: &str = "partition.metadata";
 
 /// Where, whose and how large.
 #[derive(Clone, Debug)]

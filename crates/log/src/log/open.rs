@@ -234,17 +234,25 @@ impl Log {
     }
 
     pub(crate) fn write_epochs(&self, writer: &mut Writer) -> io::Result<()> {
-        if std::mem::take(&mut writer.epochs_changed) {
+        if writer.epochs_changed {
             let text = epoch_checkpoint_text(lock(&self.epochs).entries());
-            write_file(&*self.vfs, &self.directory.join(EPOCH_CHECKPOINT), text.as_bytes())?;
+            self.write_whole(&self.directory.join(EPOCH_CHECKPOINT), text.as_bytes())?;
+            writer.epochs_changed = false;
         }
         Ok(())
     }
 
     pub(crate) fn write_snapshot(&self, offset: i64) -> io::Result<()> {
         let bytes = lock(&self.producers).snapshot();
-        write_file(&*self.vfs, &self.directory.join(segment::file_name(offset, "snapshot")), &bytes)?;
-        Ok(())
+        self.write_whole(&self.directory.join(segment::file_name(offset, "snapshot")), &bytes)
+    }
+
+    /// Half a file, which a full disk leaves, must not be believed.
+    fn write_whole(&self, path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
+        match write_file(&*self.vfs, path, bytes) {
+            Err(error) if is_no_space(&error) => remove_file_if_there(&*self.vfs, path).and(Err(error)),
+            result => result.map(drop),
+        }
     }
 }
 

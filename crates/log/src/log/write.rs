@@ -254,6 +254,22 @@ impl Log {
         Ok(())
     }
 
+    /// The next segment begins where this one ends, all of which goes. That needs no room: the disk may be full, and this be what
+    /// makes room on it.
+    fn give_up_active(&self, writer: &mut Writer, active: &Segment, context: WriteContext) -> io::Result<()> {
+        let end_offset = self.end_offset();
+        lock(&self.producers).expire(context.now_ms.saturating_sub(self.config().producer_expiration_ms));
+        match self.write_snapshot(end_offset).and_then(|()| self.write_epochs(writer)) {
+            // They are written with the next segment, or at the stop. Until then only this process knows the last batches of producers
+            // whose records are all gone.
+            Err(error) if is_no_space(&error) => {}
+            result => result?,
+        }
+        self.add_segment(writer, end_offset, context);
+        active.close();
+        Ok(())
+    }
+
     /// The batch boundary that a cut at `end_offset` comes down to.
     pub(crate) fn cut_boundary(&self, view: &View, end_offset: i64) -> io::Result<i64> {
         if end_offset >= self.end_offset() {
@@ -376,12 +392,7 @@ impl Log {
             && active.size_bytes() > 0
             && self.end_offset() <= offset
         {
-            let active = active.clone();
-            match self.roll(writer, &active, self.end_offset(), context) {
-                // No room for a new segment: the old one goes another time.
-                Err(error) if is_no_space(&error) => {}
-                result => result?,
-            }
+            self.give_up_active(writer, &active.clone(), context)?;
         }
         let view = self.view.load_full().unwrap_or_default();
         let gone = (view.segments.partition_point(|segment| segment.next_offset() <= offset))
