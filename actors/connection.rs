@@ -115,6 +115,13 @@ pub struct ConnectionStart {
     pub exit: ExitSignal<u64>,
 }
 
+/// Why a connection is over.
+enum Closing {
+    /// The client did what none should: worth a line in the log.
+    Fault(String),
+    End(String),
+}
+
 enum InFlight {
     Ready(Response),
     Produce { pending: PendingResponse, frame_bytes: usize },
@@ -167,31 +174,32 @@ impl Connection {
     }
 
     /// Turns the socket until nothing moves; ready with the reason when the connection is over.
-    fn turn(&mut self, task: &mut TaskContext<'_>) -> Poll<String> {
+    fn turn(&mut self, task: &mut TaskContext<'_>) -> Poll<Closing> {
         self.waker.register(task.waker());
         for _ in 0..TURNS_MAX {
             let mut has_moved = match self.collect_responses() {
                 Ok(has_moved) => has_moved,
-                Err(reason) => return Poll::Ready(reason),
+                Err(reason) => return Poll::Ready(Closing::Fault(reason)),
             };
             match self.write(task) {
                 Ok(wrote) => has_moved |= wrote,
-                Err(error) => return Poll::Ready(format!("write failed: {error}")),
+                Err(error) => return Poll::Ready(Closing::End(format!("write failed: {error}"))),
             }
             if self.may_read() {
                 match self.process_frames(task) {
                     Ok(processed) => has_moved |= processed,
-                    Err(reason) => return Poll::Ready(reason),
+                    Err(reason) => return Poll::Ready(Closing::Fault(reason)),
                 }
             }
             if self.may_read() && self.waiting_permit.is_none() {
                 match self.read(task) {
                     Ok(read) => has_moved |= read,
-                    Err(error) => return Poll::Ready(format!("read failed: {error}")),
+                    Err(error) => return Poll::Ready(Closing::End(format!("read failed: {error}"))),
                 }
             }
             if (self.is_draining || self.has_read_all) && self.in_flight.is_empty() && self.output.is_empty() {
-                return Poll::Ready(if self.has_read_all { "closed by the client" } else { "drained" }.to_string());
+                let reason = if self.has_read_all { "closed by the client" } else { "drained" };
+                return Poll::Ready(Closing::End(reason.to_owned()));
             }
             if !has_moved {
                 return self.check_deadlines(task);
@@ -415,19 +423,19 @@ impl Connection {
         Ok(())
     }
 
-    fn check_deadlines(&mut self, task: &mut TaskContext<'_>) -> Poll<String> {
+    fn check_deadlines(&mut self, task: &mut TaskContext<'_>) -> Poll<Closing> {
         while self.tick.as_mut().poll(task).is_ready() {
             let now = Instant::now();
             if self.requests_count == 0 && now.duration_since(self.opened) > FIRST_REQUEST_DEADLINE {
-                return Poll::Ready("no whole request within the deadline".to_string());
+                return Poll::Ready(Closing::Fault("no whole request within the deadline".to_owned()));
             }
             if self.frame_began.is_some_and(|began| now.duration_since(began) > FRAME_DEADLINE)
                 && self.waiting_permit.is_none()
             {
-                return Poll::Ready("a frame was not whole within the deadline".to_string());
+                return Poll::Ready(Closing::Fault("a frame was not whole within the deadline".to_owned()));
             }
             if self.in_flight.is_empty() && now.duration_since(self.last_active) > self.limits.idle_max {
-                return Poll::Ready("idle for too long".to_string());
+                return Poll::Ready(Closing::End("idle for too long".to_owned()));
             }
             self.time_out_produces(now);
             if self.input.is_empty() && now.duration_since(self.last_active) > TICK {
@@ -485,12 +493,11 @@ impl ActorFuture<Connection> for SocketLoop {
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         match connection.turn(task) {
-            Poll::Ready(reason) => {
-                let peer = connection.context.peer;
-                if connection.requests_count == 0 && !connection.has_read_all {
-                    info!("{peer}: connection closed: {reason}");
-                } else {
-                    debug!("{peer}: connection closed after {} requests: {reason}", connection.requests_count);
+            Poll::Ready(closing) => {
+                let (peer, count) = (connection.context.peer, connection.requests_count);
+                match closing {
+                    Closing::Fault(reason) => info!("{peer}: connection closed after {count} requests: {reason}"),
+                    Closing::End(reason) => debug!("{peer}: connection closed after {count} requests: {reason}"),
                 }
                 context.stop();
                 Poll::Ready(())

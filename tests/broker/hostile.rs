@@ -29,6 +29,14 @@ fn a_metadata_request_that_claims_two_billion_topics_closes_the_connection() {
 }
 
 #[test]
+fn a_client_that_was_well_behaved_before_has_its_line_too() {
+    check_hostile(5, |client, _| {
+        client.try_api_versions().expect("it is answered");
+        client.write(&Fields::default().i32(i32::MAX).raw(&[0; 16]).0)
+    });
+}
+
+#[test]
 fn a_string_longer_than_its_frame_closes_the_connection() {
     check_hostile(100, |client, _| client.write(&frame(3, 1, 1, &Fields::default().i32(1).i16(i16::MAX))));
 }
@@ -98,5 +106,7 @@ fn check_hostile(times: u64, attack: impl Fn(&mut RawClient, u64) -> std::io::Re
     assert!(broker.is_running());
     let growth = broker.memory_bytes().saturating_sub(before);
     assert!(growth <= GROWTH_BYTES_MAX, "memory grew by {growth} bytes");
+    let lines = broker.output().matches("connection closed after").count() as u64;
+    assert_eq!(lines, times, "each has its line in the log");
     assert_eq!(broker.client().produce("alive", 0, &batch(&[b"yes"], NO_SEQUENCE)).base_offset, 0);
 }
