@@ -32,7 +32,8 @@ Offsets (-o):
   @2026-02-14  @2026-02-14T10:00:00Z:30m  @1700000000000  a day, a time and a length, milliseconds
 
 Format (-f): %t topic, %p partition, %o offset, %k key, %v value (%s too), %K %V (%S) their lengths, %T timestamp,
-  %d{strftime[%F %T]}, %h headers, %h{%k=%v;} each header, %H their number, %e leader epoch, %i count;
+  %d{strftime[%F %T]}, %h headers, %h{%k=%v;} each header, %H their number, %e leader epoch, %i count,
+  %R the length of the value in four bytes (kcat's);
   {hex} {base64} after a text, {big32} {hex64}… after a number; \\n \\t \\xNN. Or the word jsonl.
 
 Expressions (--where): key, value, topic, partition, offset, timestamp, header.NAME, and paths into a JSON value:

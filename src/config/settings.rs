@@ -125,7 +125,8 @@ fn node_id(config: &EffectiveConfig) -> Result<i32, String> {
     let id = match (parse("node.id")?, parse("broker.id")?) {
         (Some(node), Some(broker)) if node != broker => {
             // A flag is about this start only: it may overrule what an image or a file says.
-            if matches!(config.origin("node.id"), super::Origin::Flag(_)) {
+            let is_flag = |name: &str| matches!(config.origin(name), super::Origin::Flag(_));
+            if is_flag("node.id") && !is_flag("broker.id") {
                 node
             } else {
                 return Err(format!(

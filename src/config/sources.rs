@@ -55,7 +55,9 @@ fn read_file(file: Option<&Path>, config: &mut EffectiveConfig, problems: &mut V
     let shown = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) => return problems.push(format!("{shown}: {error}")),
+        Err(error) => {
+            return problems.push(format!("the configuration file {shown} (--config) cannot be read: {error}"));
+        }
     };
     match properties::parse(&text) {
         Ok(properties) => {

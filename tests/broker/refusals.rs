@@ -33,6 +33,16 @@ fn a_data_directory_of_a_newer_version_is_refused() {
 }
 
 #[test]
+fn a_data_directory_that_does_not_say_whose_it_is_is_refused() {
+    let mut broker = Broker::start();
+    broker.terminate();
+    fs::write(broker.data_dir.join("meta.properties"), "garbage").expect("the directory is writable");
+    check_refused(&broker, &["meta.properties says no version"]);
+    broker.data_dir = "/proc/nowhere".into();
+    check_refused(&broker, &["the data directory /proc/nowhere cannot be opened"]);
+}
+
+#[test]
 fn a_kafka_port_in_use_is_refused() {
     let broker = Broker::start();
     let mut second = Broker::start();
