@@ -22,7 +22,7 @@ pub struct Bodies {
     pub budget: MemoryBudget,
     /// `capek.http.body.bytes.max`: for records.
     pub records_bytes_max: usize,
-    /// `capek.http.body.timeout.ms`: a body without a single byte is cut after this.
+    /// `capek.http.body.timeout.ms`: a body without a single byte, and what was begun in a stream, is cut after this.
     pub due_within: Duration,
 }
 
@@ -41,6 +41,11 @@ const BYTES_PER_SECOND_MIN: usize = 32 << 10;
 const STEP_BYTES: usize = 256 << 10;
 
 impl Bodies {
+    /// When all of something that began then, and of which so much has come, is due.
+    pub fn due(&self, began: Instant, bytes: usize) -> Instant {
+        began + self.due_within + Duration::from_secs((bytes / BYTES_PER_SECOND_MIN) as u64)
+    }
+
     pub fn bytes_max(&self, size: Size) -> usize {
         match size {
             Size::Records => self.records_bytes_max,
@@ -71,31 +76,29 @@ pub async fn read(
     bodies: &Bodies,
 ) -> Result<Body, Problem> {
     let encoding = encoding(request)?;
-    let Bodies { budget, due_within, .. } = bodies;
     let bytes_max = bodies.bytes_max(size);
     let started = Instant::now();
-    let mut reader = Reader { budget, permits: Vec::new(), paid_bytes: 0, bytes: BytesMut::new() };
+    let (mut paid, mut bytes) = (Paid::default(), BytesMut::new());
     if let Some(length) = content_length(request)? {
         if length > bytes_max {
             return Err(too_large(bytes_max));
         }
-        within(started + *due_within, reader.pay(length)).await?;
-        reader.bytes.reserve(length);
+        within(bodies.due(started, 0), paid.pay(&bodies.budget, length)).await?;
+        bytes.reserve(length);
     }
     loop {
-        let seconds = (reader.bytes.len() / BYTES_PER_SECOND_MIN) as u64;
-        let deadline = started + *due_within + Duration::from_secs(seconds);
+        let deadline = bodies.due(started, bytes.len());
         let next = std::future::poll_fn(|task| Pin::new(&mut payload).poll_next(task));
         let Some(chunk) = within(deadline, next).await? else { break };
         let chunk = chunk.map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))?;
-        let length = reader.bytes.len() + chunk.len();
+        let length = bytes.len() + chunk.len();
         if length > bytes_max {
             return Err(too_large(bytes_max));
         }
-        within(deadline, reader.pay(length)).await?;
-        reader.bytes.extend_from_slice(&chunk);
+        within(deadline, paid.pay(&bodies.budget, length)).await?;
+        bytes.extend_from_slice(&chunk);
     }
-    let body = Body { bytes: reader.bytes.freeze(), _permits: reader.permits };
+    let body = Body { bytes: bytes.freeze(), _permits: paid.permits };
     match encoding {
         Codec::None => Ok(body),
         codec => inflate(body, codec, bytes_max, bodies).await,
@@ -117,20 +120,20 @@ async fn inflate(body: Body, codec: Codec, bytes_max: usize, bodies: &Bodies) ->
     }
 }
 
-struct Reader<'a> {
-    budget: &'a MemoryBudget,
+/// What has been paid for something that grows.
+#[derive(Default)]
+pub struct Paid {
     permits: Vec<BudgetPermit>,
-    paid_bytes: usize,
-    bytes: BytesMut,
+    bytes: usize,
 }
 
-impl Reader<'_> {
-    /// Pays for a body of `length` bytes as far as that is not done.
-    async fn pay(&mut self, length: usize) {
-        if length > self.paid_bytes {
-            let step = (length - self.paid_bytes).max(if self.paid_bytes == 0 { 0 } else { STEP_BYTES });
-            self.permits.push(self.budget.acquire(step).await);
-            self.paid_bytes += step;
+impl Paid {
+    /// Pays for so many bytes in all, as far as that is not done.
+    pub async fn pay(&mut self, budget: &MemoryBudget, bytes: usize) {
+        if bytes > self.bytes {
+            let step = (bytes - self.bytes).max(if self.bytes == 0 { 0 } else { STEP_BYTES });
+            self.permits.push(budget.acquire(step).await);
+            self.bytes += step;
         }
     }
 }
@@ -169,4 +172,37 @@ pub fn encoding(request: &HttpRequest) -> Result<Codec, Problem> {
 
 fn too_large(bytes_max: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {bytes_max} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_rt::test]
+    async fn what_grows_is_paid_for_in_steps_and_given_back_at_once() {
+        let budget = MemoryBudget::new(1 << 30);
+        let mut paid = Paid::default();
+        for (bytes, expected) in [
+            (70_016, 70_016),
+            (60_032, 70_016),
+            (70_080, 70_016 + STEP_BYTES),
+            (70_016 + STEP_BYTES, 70_016 + STEP_BYTES),
+            (1 << 20, 1 << 20),
+        ] {
+            paid.pay(&budget, bytes).await;
+            assert_eq!(budget.used_bytes(), expected, "for {bytes}");
+        }
+        drop(paid);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[actix_rt::test]
+    async fn more_time_is_given_to_what_has_come() {
+        let budget = MemoryBudget::new(1);
+        let bodies = Bodies { budget, records_bytes_max: 1, due_within: Duration::from_secs(30) };
+        let began = Instant::now();
+        for (bytes, seconds) in [(0, 30), (32_767, 30), (32_768, 31), (1 << 20, 62)] {
+            assert_eq!(bodies.due(began, bytes) - began, Duration::from_secs(seconds), "{bytes}");
+        }
+    }
 }

@@ -28,6 +28,7 @@ mod hostile;
 mod http;
 mod http_guide;
 mod http_limits;
+mod http_slow;
 mod log_settings;
 mod metrics;
 mod openapi;

@@ -67,6 +67,11 @@ impl Scrape {
     }
 }
 
+/// Until this is so of the sample.
+pub fn wait_until(broker: &Broker, sample: &str, is_so: impl Fn(f64) -> bool) {
+    wait_for(sample, SAID_WITHIN, || Scrape::of(broker).find(sample).is_some_and(&is_so).then_some(()));
+}
+
 /// Until the sample has this value.
 pub fn wait_for_value(broker: &Broker, sample: &str, expected: f64) {
     wait_for(&format!("{sample} is {expected}"), SAID_WITHIN, || {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! While records are being stored nothing is read: the sender is held by its socket, and what is in memory is one chunk, one
-//! value that is not whole, and one chunk of reports.
+//! value that is not whole, and one chunk of reports. A stream may be silent for long between two values, not within one.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use capek_actors::budget::BudgetPermit;
 use capek_wire::batch::Codec;
 use futures_core::Stream;
 use serde::Deserialize;
@@ -23,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 
-use super::super::body::{self, Size};
+use super::super::body::{self, Paid, Size};
 use super::super::chunks::Chunks;
 use super::super::doors::Doors;
 use super::super::problem::RestError;
@@ -59,7 +58,8 @@ pub async fn post(
         cluster_id: cluster.id,
         topic,
         splitter: Splitter::default(),
-        paid: None,
+        begun: None,
+        paid: Paid::default(),
         reports: sender,
     };
     actix_rt::spawn(stream.run(payload));
@@ -71,8 +71,10 @@ struct RecordStream {
     cluster_id: String,
     topic: String,
     splitter: Splitter,
-    /// For a value that is not whole yet.
-    paid: Option<BudgetPermit>,
+    /// When a value began that is not whole yet.
+    begun: Option<Instant>,
+    /// For that value, when it is large.
+    paid: Paid,
     reports: Sender<Bytes>,
 }
 
@@ -86,14 +88,15 @@ impl RecordStream {
     }
 
     async fn pump(&mut self, payload: &mut web::Payload) -> Result<(), Over> {
-        let begun = Instant::now();
+        let opened = Instant::now();
         loop {
             let next = std::future::poll_fn(|task| Pin::new(&mut *payload).poll_next(task));
-            match tokio::time::timeout(LOOK_EVERY, next).await {
+            let look = Instant::now() + LOOK_EVERY;
+            match tokio::time::timeout_at(self.due().map_or(look, |due| due.min(look)), next).await {
                 Ok(Some(Ok(chunk))) => {
                     self.splitter.push(&chunk);
                     self.store_whole(false).await?;
-                    self.pay().await?;
+                    self.keep_rest().await?;
                 }
                 Ok(Some(Err(error))) => return self.end(400, &format!("the body cannot be read: {error}")).await,
                 Ok(None) => return self.store_whole(true).await,
@@ -103,7 +106,10 @@ impl RecordStream {
             if self.doors.is_stopping() {
                 return self.end(503, "the broker stops").await;
             }
-            if begun.elapsed() >= OPEN_FOR_MAX {
+            if self.due().is_some_and(|due| Instant::now() >= due) {
+                return self.end(408, "the rest of a record did not come in time").await;
+            }
+            if opened.elapsed() >= OPEN_FOR_MAX {
                 let message = "Streaming connection open for longer than allowed: Connection will be closed.";
                 return self.end(408, message).await;
             }
@@ -121,14 +127,14 @@ impl RecordStream {
             if values.is_empty() {
                 return Ok(());
             }
-            self.store(&values).await?;
+            self.store(values).await?;
         }
     }
 
-    async fn store(&mut self, values: &[Bytes]) -> Result<(), Over> {
+    async fn store(&mut self, values: Vec<Bytes>) -> Result<(), Over> {
         let mut ready = Vec::with_capacity(values.len());
         let mut broken = None;
-        for value in values {
+        for value in &values {
             // What is no JSON cannot be told from what follows it.
             if let Err(error) = serde_json::from_slice::<&RawValue>(value) {
                 broken = Some(format!("Bad Request: Error processing JSON: {error}"));
@@ -150,35 +156,44 @@ impl RecordStream {
         if let Some(broken) = &broken {
             put_report(&mut reports, &failure(400, broken));
         }
+        // A value that was paid for is whole now, and stored. It is given back before its report is sent: when that is read is
+        // for the client to choose.
+        drop(values);
+        (self.begun, self.paid) = (None, Paid::default());
         self.reports.send(reports.into()).await.map_err(|_| Over)?;
         if broken.is_some() { Err(Over) } else { Ok(()) }
     }
 
-    /// A value that grows is paid for like any other body, and has the same limit.
-    async fn pay(&mut self) -> Result<(), Over> {
+    /// When the rest of a value is due that has begun.
+    fn due(&self) -> Option<Instant> {
+        self.begun.map(|begun| self.doors.bodies.due(begun, self.splitter.held_bytes()))
+    }
+
+    /// A value that grows is paid for like any other body, has the same limit and the same time.
+    async fn keep_rest(&mut self) -> Result<(), Over> {
         const FREE_BYTES: usize = 64 << 10;
-        const PAID_WITHIN: Duration = Duration::from_secs(30);
         let held = self.splitter.held_bytes();
-        if held <= FREE_BYTES {
-            self.paid = None;
+        if held == 0 {
             return Ok(());
         }
-        let bytes_max = self.doors.bodies.bytes_max(Size::Records);
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        if held <= FREE_BYTES {
+            return Ok(());
+        }
+        let bodies = &self.doors.bodies;
+        let bytes_max = bodies.bytes_max(Size::Records);
         if held > bytes_max {
             return self.end(413, &format!("a record is larger than {bytes_max} bytes")).await;
         }
-        if self.paid.is_none() {
-            // All of what it may become, so that nobody waits for more while he holds some.
-            let budget = &self.doors.bodies.budget;
-            match tokio::time::timeout(PAID_WITHIN, budget.acquire(bytes_max)).await {
-                Ok(paid) => self.paid = Some(paid),
-                Err(_) => return self.end(429, "there is no memory for this record now").await,
-            }
+        match tokio::time::timeout_at(bodies.due(begun, held), self.paid.pay(&bodies.budget, held)).await {
+            Ok(()) => Ok(()),
+            Err(_) => self.end(429, "there is no memory for this record now").await,
         }
-        Ok(())
     }
 
     async fn end(&mut self, code: u32, message: &str) -> Result<(), Over> {
+        // Before its client takes the report, which may be never.
+        (self.splitter, self.paid) = (Splitter::default(), Paid::default());
         let mut report = Vec::new();
         put_report(&mut report, &failure(code, message));
         let _ = self.reports.send(report.into()).await;
