@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::broker::Broker;
+use crate::support::scrape::wait_for_value;
 
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const FINAL: u8 = 0x80;
@@ -18,12 +19,16 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// Upgraded and welcomed.
 fn open(broker: &Broker) -> TcpStream {
+    open_with(broker, "")
+}
+
+fn open_with(broker: &Broker, query: &str) -> TcpStream {
     broker.wait_for_http();
     let mut socket = TcpStream::connect(broker.http_address()).expect("it listens");
     socket.set_read_timeout(Some(ANSWERED_WITHIN)).expect("a socket has a time-out");
     socket.set_write_timeout(Some(ANSWERED_WITHIN)).expect("a socket has a time-out");
     let head = format!(
-        "GET /v1/stream/ws HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET /v1/stream/ws{query} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         broker.http_address()
     );
@@ -66,20 +71,27 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 #[track_caller]
 fn closed_with(socket: &mut TcpStream) -> u16 {
     loop {
-        let mut head = [0; 2];
-        socket.read_exact(&mut head).expect("the broker closes in time");
-        let mut length = usize::from(head[1] & 0x7f);
-        if length == 126 {
-            let mut longer = [0; 2];
-            socket.read_exact(&mut longer).expect("the frame goes on");
-            length = u16::from_be_bytes(longer).into();
-        }
-        let mut payload = vec![0; length];
-        socket.read_exact(&mut payload).expect("the frame is whole");
-        if head[0] == FINAL | CLOSE {
+        let (first, payload) = next(socket);
+        if first == FINAL | CLOSE {
             return u16::from_be_bytes([payload[0], payload[1]]);
         }
     }
+}
+
+/// The first byte and the payload of the broker's next frame. A time-out is a failure.
+#[track_caller]
+fn next(socket: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    socket.read_exact(&mut head).expect("the broker sends in time");
+    let mut length = usize::from(head[1] & 0x7f);
+    if length == 126 {
+        let mut longer = [0; 2];
+        socket.read_exact(&mut longer).expect("the frame goes on");
+        length = u16::from_be_bytes(longer).into();
+    }
+    let mut payload = vec![0; length];
+    socket.read_exact(&mut payload).expect("the frame is whole");
+    (head[0], payload)
 }
 
 #[test]
@@ -145,4 +157,51 @@ fn parts_without_an_end_are_not_kept() {
     }
     let growth = broker.memory_bytes().saturating_sub(before);
     assert!(growth < 32 << 20, "{growth} bytes for ten endless messages");
+}
+
+/// Whoever is to be pinged rarely is not waited for that long in the middle of a message.
+#[test]
+fn a_message_that_does_not_come_is_cut() {
+    let broker = Broker::start_with(&["capek.http.body.timeout.ms=500", "capek.memory.budget.bytes=268435456"]);
+    let mut socket = open_with(&broker, "?heartbeat_ms=300000");
+    socket.write_all(&head(FINAL | TEXT, FRAME_BYTES_MAX as u64)).expect("the broker reads");
+    socket.write_all(&[b'x'; 100_000]).expect("the broker reads");
+    assert_eq!(closed_with(&mut socket), 4008);
+    wait_for_value(&broker, "capek_budget_used_bytes{budget=\"http_bodies\"}", 0.0);
+}
+
+/// A message that is whole needs its memory once: were it paid for again while the first is held, those who have theirs would
+/// wait for each other.
+#[test]
+fn large_messages_are_all_stored_where_memory_is_for_a_few() {
+    let broker = Broker::start_with(&["capek.memory.budget.bytes=16777216"]);
+    broker.create_topic("large", 1);
+    let record = "x".repeat(1_000_000);
+    let produce = format!(r#"{{"type":"produce","topic":"large","records":[{{"value":"{record}"}}]}}"#);
+    let message = frame(FINAL | TEXT, produce.as_bytes());
+    let mut sockets: Vec<TcpStream> = (0..12).map(|_| open(&broker)).collect();
+    let senders: Vec<_> = sockets.iter().map(|socket| socket.try_clone().expect("a socket has two handles")).collect();
+    let (first, rest) = message.split_at(500_000);
+    let senders = senders.into_iter().map(|mut sender| {
+        let (first, rest) = (first.to_vec(), rest.to_vec());
+        std::thread::spawn(move || {
+            sender.write_all(&first).expect("the broker reads");
+            std::thread::sleep(Duration::from_millis(500));
+            sender.write_all(&rest).expect("the broker reads");
+        })
+    });
+    let senders: Vec<_> = senders.collect();
+    let until = Instant::now() + ANSWERED_WITHIN;
+    for socket in &mut sockets {
+        loop {
+            assert!(Instant::now() < until, "they wait for each other");
+            let (_, payload) = next(socket);
+            let text = String::from_utf8_lossy(&payload).into_owned();
+            assert!(!text.contains("error"), "{text}");
+            if text.contains("produced") {
+                break;
+            }
+        }
+    }
+    senders.into_iter().for_each(|sender| sender.join().expect("it has sent all"));
 }

@@ -40,8 +40,6 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// What a client may have sent of a message before it is paid for.
 const FREE_BYTES: usize = 64 << 10;
-/// How long a message may take that has to be paid for.
-const MESSAGE_WITHIN: Duration = Duration::from_secs(30);
 /// An acknowledgement counts as so much that is in flight.
 const ACK_BYTES: usize = 64;
 
@@ -95,6 +93,10 @@ impl Client {
             loop {
                 match codec.decode(&mut bytes) {
                     Ok(Some(frame)) => {
+                        if is_end_of_message(&frame) {
+                            // What is done with it is paid for by itself: those who held both would wait for each other.
+                            paid = Paid::default();
+                        }
                         if let Some(goodbye) = self.received(frame, &mut message).await? {
                             return Ok(goodbye);
                         }
@@ -105,10 +107,14 @@ impl Client {
                     Err(_) => return Ok(close(1002, "this is not the WebSocket protocol")),
                 }
             }
-            if paid.pay(&self.doors, bytes.len() + message.bytes.len()).await.is_err() {
-                return Ok(close(4008, "the message takes too long"));
-            }
-            match tokio::time::timeout(silence_max, next(&mut payload)).await {
+            let held_bytes = bytes.len() + message.bytes.len();
+            paid.pay(&self.doors, held_bytes).await;
+            let (silent, due) = (Instant::now() + silence_max, paid.due(&self.doors, held_bytes));
+            match tokio::time::timeout_at(due.map_or(silent, |due| due.min(silent)), next(&mut payload)).await {
+                // However slowly it comes.
+                _ if due.is_some_and(|due| Instant::now() >= due) => {
+                    return Ok(close(4008, "the message takes too long"));
+                }
                 Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
                 Ok(Some(Err(_)) | None) => return Ok(close(1001, "the client has gone")),
                 Err(_) => return Ok(close(4008, "no answer to pings")),
@@ -292,27 +298,29 @@ impl Drop for Answering {
     }
 }
 
-/// What a large message costs while it arrives.
+/// What a large message costs while it arrives, and since when.
 #[derive(Default)]
 struct Paid(Option<(BudgetPermit, Instant)>);
 
 impl Paid {
-    /// `Err`: it takes too long.
-    async fn pay(&mut self, doors: &Doors, held_bytes: usize) -> Result<(), ()> {
+    async fn pay(&mut self, doors: &Doors, held_bytes: usize) {
         if held_bytes <= FREE_BYTES {
             self.0 = None;
-            return Ok(());
-        }
-        match &self.0 {
-            Some((_, deadline)) if Instant::now() >= *deadline => Err(()),
-            Some(_) => Ok(()),
-            None => {
-                let permit = doors.bodies.budget.acquire(FRAME_BYTES_MAX).await;
-                self.0 = Some((permit, Instant::now() + MESSAGE_WITHIN));
-                Ok(())
-            }
+        } else if self.0.is_none() {
+            // All of what it may become, so that nobody waits for more while he holds some.
+            let permit = doors.bodies.budget.acquire(FRAME_BYTES_MAX).await;
+            self.0 = Some((permit, Instant::now()));
         }
     }
+
+    /// When the rest of it is due, as that of a body is.
+    fn due(&self, doors: &Doors, held_bytes: usize) -> Option<Instant> {
+        self.0.as_ref().map(|(_, since)| doors.bodies.due(*since, held_bytes))
+    }
+}
+
+fn is_end_of_message(frame: &Frame) -> bool {
+    matches!(frame, Frame::Text(_) | Frame::Binary(_) | Frame::Continuation(Item::Last(_)))
 }
 
 /// A message that comes in pieces.
