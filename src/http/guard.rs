@@ -15,7 +15,13 @@ use super::problem::Problem;
 
 /// Refuses what no handler shall see.
 pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
-    if request.conn_data::<Connection>().is_some_and(|connection| connection.is_over_limit) {
+    if is_over_limit(request) {
+/// Whether it comes on a connection that is one too many: it gets its refusal, and is closed. Left open it would keep its place
+/// among all connections, and be refused for as long as it lives.
+pub fn is_over_limit(request: &ServiceRequest) -> bool {
+    request.conn_data::<Connection>().is_some_and(|connection| connection.is_over_limit)
+}
+
         return Err(Problem::too_many(
             "too many connections from this address (capek.http.connections.per.ip, max.connections.per.ip)",
         ));

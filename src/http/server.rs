@@ -135,7 +135,7 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
                 unread::hold_chunks(&mut request);
                 let checked = guard::check(&doors, &request);
                 let in_flight = doors.begin();
-                let is_stopping = doors.is_stopping();
+                let is_closed = doors.is_stopping() || guard::is_over_limit(&request);
                 let page = doors.allowed_origins.page(request.head());
                 let (asked, doors) = (Asked::of(&request), doors.clone());
                 let answered = match (checked, &page) {
@@ -166,7 +166,7 @@ fn listen(doors: &Arc<Doors>, sockets: Vec<TcpListener>) -> io::Result<ServerHan
                     if let Some(page) = page {
                         origins::put(response.headers_mut(), page);
                     }
-                    if is_stopping {
+                    if is_closed {
                         response.response_mut().head_mut().set_connection_type(actix_http::ConnectionType::Close);
                     }
                     drop(in_flight);

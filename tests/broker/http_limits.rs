@@ -209,6 +209,33 @@ fn an_address_has_so_many_connections_and_no_more() {
     });
 }
 
+/// A refusal is for the connection that was one too many, and it ends with it.
+#[test]
+fn a_refused_connection_is_closed_and_gives_its_place_back() {
+    let broker = Broker::start_with(&["max.connections.per.ip=3"]);
+    broker.wait_for_http();
+    let request = "GET /topics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut refused = 0;
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        let mut stream = connect(&broker);
+        stream.write_all(request.as_bytes()).expect("the broker reads");
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("the broker answers");
+        match &start {
+            b"HTTP/1.1 200" => held.push(stream),
+            b"HTTP/1.1 429" => {
+                let rest = until_closed(&mut stream).to_ascii_lowercase();
+                assert!(rest.contains("connection: close"), "{rest}");
+                refused += 1;
+            }
+            other => panic!("{}", String::from_utf8_lossy(other)),
+        }
+    }
+    // Those of `wait_for_http` may just be closing.
+    assert!(held.len() <= 3 && refused >= 9, "{} are served, {refused} are not", held.len());
+}
+
 fn websocket_status(broker: &Broker, origin: Option<&str>) -> String {
     let origin = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
     let host = broker.http_address();
