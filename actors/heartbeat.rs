@@ -117,6 +117,8 @@ async fn beat(start: HeartbeatStart, mut is_leaving: watch::Receiver<bool>) -> E
             reply = start.send(false) => reply,
             _ = is_leaving.wait_for(|is_leaving| *is_leaving) => return Ended::Leaving,
         };
+        let is_answered = !matches!(reply, None | Some(HeartbeatReply::NotController { .. }));
+        start.quorum.note_heartbeat(is_answered);
         let pause = match reply {
             Some(HeartbeatReply::Known { is_fenced, .. }) => {
                 silent_since = None;

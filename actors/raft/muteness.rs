@@ -54,8 +54,13 @@ impl Muteness {
 }
 
 fn is_deaf(raft: &Raft) -> bool {
+    deaf_for(raft) > DEAF_AFTER
+}
+
+/// For how long a leader has heard no majority; who does not lead need not.
+pub(super) fn deaf_for(raft: &Raft) -> Duration {
     let metrics = raft.metrics();
     let metrics = metrics.borrow();
-    let silence_ms = metrics.millis_since_quorum_ack.unwrap_or(0);
-    metrics.state == ServerState::Leader && u128::from(silence_ms) > DEAF_AFTER.as_millis()
+    let silence_ms = metrics.millis_since_quorum_ack.filter(|_| metrics.state == ServerState::Leader);
+    Duration::from_millis(silence_ms.unwrap_or(0))
 }

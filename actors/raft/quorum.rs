@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use capek_state::Refusal;
@@ -19,7 +19,7 @@ use super::control_lane::{ControlLanes, LaneError};
 use super::heartbeats::Heartbeats;
 use super::log_store::{LogStore, LogStoreError};
 use super::messages::{ControlRequest, ControlResponse, ProposeReply};
-use super::muteness::Muteness;
+use super::muteness::{self, Muteness};
 use super::network::Network;
 use super::patient_file::Room;
 use super::proposer::{self, Proposal};
@@ -90,6 +90,8 @@ pub struct Quorum {
     published: watch::Sender<u64>,
     heartbeats: OnceLock<Arc<Heartbeats>>,
     succession: Succession,
+    /// Since when no controller has answered this broker's heartbeats; None: the last one was answered.
+    unheard_since: Mutex<Option<Instant>>,
     /// What was refused while this node led, a replaced broker's heartbeats too.
     pub refusals: Arc<ErrorCounts>,
     /// How often this node has become the controller.
@@ -125,6 +127,7 @@ impl Quorum {
             published,
             heartbeats,
             succession: Succession::default(),
+            unheard_since: Mutex::default(),
             refusals,
             elections_won,
         }))
@@ -206,6 +209,23 @@ impl Quorum {
 
     pub fn is_controller(&self) -> bool {
         self.controller() == Some(self.me)
+    }
+
+    /// This broker's heartbeat was answered by a controller, or by nobody.
+    pub fn note_heartbeat(&self, is_answered: bool) {
+        let mut since = self.unheard_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = if is_answered { None } else { since.or_else(|| Some(Instant::now())) };
+    }
+
+    /// For how long no controller has answered this broker.
+    pub fn unheard_for(&self) -> Duration {
+        let since = self.unheard_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// For how long this broker has been the controller without hearing a majority.
+    pub fn deaf_for(&self) -> Duration {
+        muteness::deaf_for(&self.raft)
     }
 
     /// Resolves with why raft cannot go on.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, HEALED_WITHIN, try_create_topic};
 use crate::support::frames::{LATEST, NO_SEQUENCE, PRODUCE, Produced, RawClient, batch, produce_body, produced};
+use crate::support::rest::{Answer, call};
 use crate::support::wait_for;
 
 pub const NOT_ENOUGH_REPLICAS: i16 = 19;
@@ -33,6 +34,53 @@ fn a_minority_refuses_writes_and_serves_reads_of_what_was_confirmed() {
     cluster.wait_until_in_sync("alone", 1);
     produce_until_confirmed(&cluster, "alone", b"again");
     assert_reads(&mut cluster.client(cluster.leader("alone", 0)), "alone", b"confirmed");
+}
+
+/// Whoever shares load among brokers is told to leave this one out, and why; an election is no reason.
+#[test]
+fn a_broker_without_a_quorum_is_not_ready_and_says_why() {
+    let mut cluster = Cluster::start();
+    for id in cluster.ids() {
+        assert_eq!(ready(&cluster, id, "/readyz").status, 200, "broker {id}");
+    }
+    let controller = cluster.controller();
+    let survivor = cluster.others(&[controller])[0];
+    cluster.kill(controller);
+    let elected = cluster.controller_but(&[controller]);
+    assert!(elected > 0);
+    assert_eq!(ready(&cluster, survivor, "/readyz").status, 200, "another was elected");
+    cluster.start_again(controller);
+    cluster.wait_until_settled();
+
+    // The controller stays without the others in one case, and another broker in the next: each notices in its own way.
+    for stays in [cluster.controller(), cluster.others(&[cluster.controller()])[0]] {
+        for id in cluster.others(&[stays]) {
+            cluster.kill(id);
+        }
+        let told = wait_for("it is not ready", NOTICED_WITHIN, || {
+            let told = ready(&cluster, stays, "/readyz");
+            (told.status == 503).then_some(told)
+        });
+        assert_eq!(told.body["status"], "unready", "{}", told.text);
+        let reasons = told.body["reasons"].as_array().expect("there are reasons");
+        let reasons: Vec<&str> = reasons.iter().filter_map(|reason| reason.as_str()).collect();
+        assert!(reasons.iter().any(|reason| reason.contains("controller")), "{reasons:?}");
+        for path in ["/actuator/health", "/status/ready"] {
+            assert_eq!(ready(&cluster, stays, path).status, 503, "{path}");
+        }
+        assert_eq!(ready(&cluster, stays, "/healthz").status, 200, "it lives");
+        cluster.start_all();
+        wait_for("all are ready again", HEALED_WITHIN, || {
+            cluster.ids().into_iter().all(|id| ready(&cluster, id, "/readyz").status == 200).then_some(())
+        });
+    }
+}
+
+/// Longer than an election, and the time for which a broker does not mind.
+const NOTICED_WITHIN: Duration = Duration::from_secs(12);
+
+fn ready(cluster: &Cluster, id: i32, path: &str) -> Answer {
+    call("GET", &cluster.broker(id).http(path), &[], "")
 }
 
 /// The voters are enough here: it is the replicas that are not.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::cluster_admin::NewTopic;
 use super::super::doors::Doors;
+use super::super::health;
 use super::super::problem::RestError;
 use super::answer;
 use super::consumers::{caller, read_body};
@@ -47,12 +48,17 @@ pub async fn healthy() -> HttpResponse {
 }
 
 pub async fn ready(doors: web::Data<Doors>) -> HttpResponse {
-    if doors.is_stopping() { HttpResponse::InternalServerError().finish() } else { HttpResponse::NoContent().finish() }
+    if health::is_ready(&doors) {
+        HttpResponse::NoContent().finish()
+    } else {
+        HttpResponse::InternalServerError().finish()
+    }
 }
 
 pub async fn status_ready(doors: web::Data<Doors>) -> HttpResponse {
-    match doors.is_stopping() {
-        true => HttpResponse::ServiceUnavailable().json(json!({ "status": "stopping" })),
-        false => HttpResponse::Ok().json(json!({ "status": "ready" })),
+    match (health::is_ready(&doors), doors.is_stopping()) {
+        (true, _) => HttpResponse::Ok().json(json!({ "status": "ready" })),
+        (false, true) => HttpResponse::ServiceUnavailable().json(json!({ "status": "stopping" })),
+        (false, false) => HttpResponse::ServiceUnavailable().json(json!({ "status": "unready" })),
     }
 }
