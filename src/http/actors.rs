@@ -15,7 +15,7 @@ use super::query::QueryPairs;
 use super::routes::{self, Endpoint};
 
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::get("/v1/actors", || web::get().to(list), "The supervision tree as it is")
+    Endpoint::get("/v1/actors", || routes::get().to(list), "The supervision tree as it is")
         .query(&["under", "depth", "limit"]),
     Endpoint::post("/v1/chaos/panic", || web::post().to(panic), "Makes an actor panic, where that is switched on")
         .body(&["application/json"], "Any"),

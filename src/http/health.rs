@@ -11,10 +11,10 @@ use super::doors::Doors;
 use super::routes::{self, Endpoint};
 
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::get("/healthz", || web::get().to(alive), "Whether the process lives"),
-    Endpoint::get("/livez", || web::get().to(alive), "Whether the process lives"),
-    Endpoint::get("/actuator/health", || web::get().to(actuator), "Whether the broker serves (Spring)"),
-    Endpoint::get("/readyz", || web::get().to(ready), "Whether the broker serves, with reasons"),
+    Endpoint::get("/healthz", || routes::get().to(alive), "Whether the process lives"),
+    Endpoint::get("/livez", || routes::get().to(alive), "Whether the process lives"),
+    Endpoint::get("/actuator/health", || routes::get().to(actuator), "Whether the broker serves (Spring)"),
+    Endpoint::get("/readyz", || routes::get().to(ready), "Whether the broker serves, with reasons"),
 ];
 
 /// An election takes a second or two, and a controller that stops hands over in less.

@@ -6,17 +6,17 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 
-use super::routes::Endpoint;
+use super::routes::{self, Endpoint};
 use super::{actors, health, metrics, openapi_schemas, rest_v2, rest_v3, stream, v1};
 
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::get("/openapi.json", || web::get().to(document), "This document"),
-    Endpoint::get("/openapi", || web::get().to(document), "This document (Strimzi)"),
-    Endpoint::get("/docs", || web::get().to(page), "This document as a page").answers(200, "text/html", "Text"),
+    Endpoint::get("/openapi.json", || routes::get().to(document), "This document"),
+    Endpoint::get("/openapi", || routes::get().to(document), "This document (Strimzi)"),
+    Endpoint::get("/docs", || routes::get().to(page), "This document as a page").answers(200, "text/html", "Text"),
 ];
 
 pub fn routes(config: &mut web::ServiceConfig) {
-    super::routes::serve(config, "", ENDPOINTS);
+    routes::serve(config, "", ENDPOINTS);
 }
 
 /// Every table with its tag and its prefix.

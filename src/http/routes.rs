@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{Route, web};
+use actix_web::{Route, guard, web};
 
 use super::problem;
 
@@ -102,6 +102,12 @@ pub fn serve(config: &mut web::ServiceConfig, prefix: &str, endpoints: &[Endpoin
     let mut order: Vec<&str> = Vec::new();
     let mut by_path: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
+/// GET, and HEAD, which has the same answer: its body is left out where it is sent. Not for what has no end, nor for a read that
+/// moves somebody on.
+pub fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
         let of_path = by_path.entry(endpoint.path).or_default();
         if of_path.is_empty() {
             order.push(endpoint.path);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::programs::{Background, curl, kcat, output_of, output_with_input, parse_tabbed, python};
+use crate::support::rest::call;
 
 const TABBED: &str = "%p\\t%o\\t%T\\t%k\\t%s\\t%h\\n";
 
@@ -13,6 +14,58 @@ fn health_and_readiness_are_answered() {
     for path in ["/healthz", "/livez", "/readyz", "/status/ready", "/actuator/health"] {
         assert_eq!(status_of(&broker, path, &[]), "200", "{path}");
     }
+}
+
+/// What GET answers, without the body; a read that moves a consumer on, or has no end, is not for that.
+#[test]
+fn head_is_answered_as_get_is() {
+    let broker = Broker::start();
+    broker.create_topic("heads", 1);
+    call("POST", &broker.http("/v1/topics/heads"), &[], "x").expect(200);
+    let clusters = broker.get("/v3/clusters").expect(200);
+    let cluster = clusters["data"][0]["cluster_id"].as_str().expect("it has an id");
+    let of_cluster = format!("/v3/clusters/{cluster}");
+    for path in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/topics",
+        "/topics/heads/partitions",
+        "/topics/heads/partitions/0/records?offset=0",
+        "/brokers",
+        "/v3/clusters",
+        &of_cluster,
+        "/kafka/v3/clusters",
+        "/v1/topics",
+        "/v1/topics/heads",
+        "/v1/topics/heads/records",
+        "/v1/groups",
+        "/v1/actors",
+    ] {
+        let get = status_of(&broker, path, &[]);
+        assert_eq!((get.as_str(), status_of(&broker, path, &["--head"]).as_str()), ("200", "200"), "{path}");
+        let body = output_of(curl(&["--http1.1", "--head", "--write-out", "%{size_download}", &broker.http(path)]));
+        assert!(body.ends_with("\r\n\r\n0"), "{path}: {body}");
+    }
+    let length = |more: &[&str]| {
+        let head = output_of(curl(
+            &[&["--output", "/dev/null", "--dump-header", "-", &broker.http("/topics")], more].concat(),
+        ));
+        let line = head.to_ascii_lowercase().lines().find(|line| line.starts_with("content-length")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{head}"))
+    };
+    assert_eq!(length(&[]), length(&["--head"]), "it says how long the body would be");
+    assert_eq!(status_of(&broker, "/v1/topics/nothing", &["--head"]), "404");
+    for path in ["/v1/topics/heads/sse", "/v1/topics/heads/ws", "/consumers/g/instances/i/records"] {
+        assert_eq!(status_of(&broker, path, &["--head"]), "405", "{path}");
+    }
+    // The connection is of use after it.
+    let twice =
+        output_of(curl(&["--head", "--write-out", "%{num_connects} ", &broker.http("/topics"), &broker.http("/")]));
+    assert_eq!(twice.lines().last().map(str::trim), Some("0"), "{twice}");
 }
 
 /// The body is the record; key, partition and headers come in the query.

@@ -37,7 +37,11 @@ use super::routes::{self, Endpoint};
 pub use requests::{Asked, HttpMetrics};
 
 pub const ENDPOINTS: &[Endpoint] =
-    &[Endpoint::get("/metrics", || web::get().to(metrics), "What Prometheus reads").answers(200, "text/plain", "Text")];
+    &[Endpoint::get("/metrics", || routes::get().to(metrics), "What Prometheus reads").answers(
+        200,
+        "text/plain",
+        "Text",
+    )];
 
 /// Scrapes that are being answered; others wait.
 const SCRAPES_MAX: usize = 2;

@@ -45,21 +45,19 @@ macro_rules! of_instance {
 }
 
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::get("/", || web::get().to(alive), "Whether somebody answers"),
+    Endpoint::get("/", || routes::get().to(alive), "Whether somebody answers"),
     Endpoint::post("/", || web::post().to(alive), "Whether somebody answers"),
-    Endpoint::get("/topics", || web::get().to(topics::list), "The names of all topics").answers(200, V2_JSON, "Names"),
-    Endpoint::get("/topics/{topic}", || web::get().to(topics::describe), "A topic, its configs and partitions")
+    Endpoint::get("/topics", || routes::get().to(topics::list), "The names of all topics")
+        .answers(200, V2_JSON, "Names"),
+    Endpoint::get("/topics/{topic}", || routes::get().to(topics::describe), "A topic, its configs and partitions")
         .answers(200, V2_JSON, "V2Topic"),
     Endpoint::post("/topics/{topic}", || web::post().to(produce::post), "Stores records")
         .query(&["async"])
         .body(RECORD_TYPES, "V2Produce")
         .answers(200, V2_JSON, "V2Produced"),
-    Endpoint::get("/topics/{topic}/partitions", || web::get().to(topics::partitions), "A topic's partitions").answers(
-        200,
-        V2_JSON,
-        "V2Partitions",
-    ),
-    Endpoint::get("/topics/{topic}/partitions/{partition}", || web::get().to(topics::partition), "A partition")
+    Endpoint::get("/topics/{topic}/partitions", || routes::get().to(topics::partitions), "A topic's partitions")
+        .answers(200, V2_JSON, "V2Partitions"),
+    Endpoint::get("/topics/{topic}/partitions/{partition}", || routes::get().to(topics::partition), "A partition")
         .answers(200, V2_JSON, "V2Partition"),
     Endpoint::post(
         "/topics/{topic}/partitions/{partition}",
@@ -71,18 +69,18 @@ pub const ENDPOINTS: &[Endpoint] = &[
     .answers(200, V2_JSON, "V2Produced"),
     Endpoint::get(
         "/topics/{topic}/partitions/{partition}/offsets",
-        || web::get().to(topics::offsets),
+        || routes::get().to(topics::offsets),
         "Where a partition begins and ends",
     )
     .answers(200, V2_JSON, "V2PartitionOffsets"),
     Endpoint::get(
         "/topics/{topic}/partitions/{partition}/records",
-        || web::get().to(records::of_partition),
+        || routes::get().to(records::of_partition),
         "Reads records from an offset on, without a consumer",
     )
     .query(&["offset", "timeout", "max_bytes"])
     .answers(200, "application/vnd.kafka.binary.v2+json", "V2Records"),
-    Endpoint::get("/brokers", || web::get().to(topics::brokers), "The ids of all brokers").answers(
+    Endpoint::get("/brokers", || routes::get().to(topics::brokers), "The ids of all brokers").answers(
         200,
         V2_JSON,
         "V2Brokers",
@@ -94,14 +92,22 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::post(of_instance!("/subscription"), || web::post().to(subscription::subscribe), "Subscribes to topics")
         .body(JSON_TYPES, "V2Subscription")
         .nothing(),
-    Endpoint::get(of_instance!("/subscription"), || web::get().to(subscription::describe), "The topics subscribed to")
-        .answers(200, V2_JSON, "V2Topics"),
+    Endpoint::get(
+        of_instance!("/subscription"),
+        || routes::get().to(subscription::describe),
+        "The topics subscribed to",
+    )
+    .answers(200, V2_JSON, "V2Topics"),
     Endpoint::delete(of_instance!("/subscription"), || web::delete().to(subscription::unsubscribe), "Unsubscribes"),
     Endpoint::post(of_instance!("/assignments"), || web::post().to(subscription::assign), "Reads these partitions")
         .body(JSON_TYPES, "V2Places")
         .nothing(),
-    Endpoint::get(of_instance!("/assignments"), || web::get().to(subscription::assignments), "The partitions it reads")
-        .answers(200, V2_JSON, "V2Places"),
+    Endpoint::get(
+        of_instance!("/assignments"),
+        || routes::get().to(subscription::assignments),
+        "The partitions it reads",
+    )
+    .answers(200, V2_JSON, "V2Places"),
     Endpoint::get(
         of_instance!("/records"),
         || web::get().to(records::of_instance),
@@ -113,7 +119,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .query(&["async"])
         .body(JSON_TYPES, "V2Offsets")
         .answers(200, V2_JSON, "Nothing"),
-    Endpoint::get(of_instance!("/offsets"), || web::get().to(offsets::committed), "What the group has committed")
+    Endpoint::get(of_instance!("/offsets"), || routes::get().to(offsets::committed), "What the group has committed")
         .query(&["partitions"])
         .answers(200, V2_JSON, "V2Offsets"),
     Endpoint::post(
@@ -136,9 +142,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::post("/admin/topics", || web::post().to(admin::create_topic), "Creates a topic (Strimzi)")
         .body(JSON_TYPES, "StrimziCreateTopic")
         .answers(201, V2_JSON, "Empty"),
-    Endpoint::get("/healthy", || web::get().to(admin::healthy), "Whether the process lives (Strimzi)").nothing(),
-    Endpoint::get("/ready", || web::get().to(admin::ready), "Whether the broker serves (Strimzi)").nothing(),
-    Endpoint::get("/status/ready", || web::get().to(admin::status_ready), "Whether the broker serves (Redpanda)"),
+    Endpoint::get("/healthy", || routes::get().to(admin::healthy), "Whether the process lives (Strimzi)").nothing(),
+    Endpoint::get("/ready", || routes::get().to(admin::ready), "Whether the broker serves (Strimzi)").nothing(),
+    Endpoint::get("/status/ready", || routes::get().to(admin::status_ready), "Whether the broker serves (Redpanda)"),
 ];
 
 pub fn routes(config: &mut web::ServiceConfig) {

@@ -42,43 +42,43 @@ macro_rules! below {
 /// A path with a dash in a place where others have a name stands before them.
 #[rustfmt::skip] // a table, one endpoint after the other
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::get("/clusters", || web::get().to(clusters::list_clusters), "The cluster, as a list of one")
+    Endpoint::get("/clusters", || routes::get().to(clusters::list_clusters), "The cluster, as a list of one")
         .answers(200, J, "V3List"),
-    Endpoint::get(below!(""), || web::get().to(clusters::get_cluster), "The cluster").answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/acls"), || web::get().to(clusters::acls), "Access control lists; there is no authorizer").answers(200, J, "V3List"),
+    Endpoint::get(below!(""), || routes::get().to(clusters::get_cluster), "The cluster").answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/acls"), || routes::get().to(clusters::acls), "Access control lists; there is no authorizer").answers(200, J, "V3List"),
     Endpoint::post(below!("/acls"), || web::post().to(clusters::acls), "Makes an access control list").answers(201, J, "Any"),
     Endpoint::delete(below!("/acls"), || web::delete().to(clusters::acls), "Deletes access control lists"),
     Endpoint::post(below!("/acls:batch"), || web::post().to(clusters::acls), "Makes access control lists").answers(201, J, "Any"),
 
-    Endpoint::get(below!("/brokers"), || web::get().to(clusters::list_brokers), "The brokers").answers(200, J, "V3List"),
-    Endpoint::get(below!("/brokers/-/configs"), || web::get().to(configs::list_of_all_brokers), "The configs of all brokers")
+    Endpoint::get(below!("/brokers"), || routes::get().to(clusters::list_brokers), "The brokers").answers(200, J, "V3List"),
+    Endpoint::get(below!("/brokers/-/configs"), || routes::get().to(configs::list_of_all_brokers), "The configs of all brokers")
         .answers(200, J, "V3List"),
-    Endpoint::get(below!("/brokers/{broker_id}"), || web::get().to(clusters::get_broker), "A broker").answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/brokers/{broker_id}/partition-replicas"), || web::get().to(clusters::broker_replicas), "The replicas on a broker")
+    Endpoint::get(below!("/brokers/{broker_id}"), || routes::get().to(clusters::get_broker), "A broker").answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/brokers/{broker_id}/partition-replicas"), || routes::get().to(clusters::broker_replicas), "The replicas on a broker")
         .answers(200, J, "V3List"),
-    Endpoint::get(below!("/brokers/{broker_id}/configs"), || web::get().to(configs::list_of_broker), "A broker's configs").answers(200, J, "V3List"),
+    Endpoint::get(below!("/brokers/{broker_id}/configs"), || routes::get().to(configs::list_of_broker), "A broker's configs").answers(200, J, "V3List"),
     Endpoint::post(below!("/brokers/{broker_id}/configs:alter"), || web::post().to(configs::alter_of_broker), "Changes some of a broker's configs")
         .body(JSON, "V3AlterConfigs").nothing(),
-    Endpoint::get(below!("/brokers/{broker_id}/configs/{name}"), || web::get().to(configs::get_of_broker), "A config of a broker")
+    Endpoint::get(below!("/brokers/{broker_id}/configs/{name}"), || routes::get().to(configs::get_of_broker), "A config of a broker")
         .answers(200, J, "V3Resource"),
     Endpoint::put(below!("/brokers/{broker_id}/configs/{name}"), || web::put().to(configs::put_of_broker), "Sets a config of a broker")
         .body(JSON, "V3Value").nothing(),
     Endpoint::delete(below!("/brokers/{broker_id}/configs/{name}"), || web::delete().to(configs::reset_of_broker), "Resets a config of a broker"),
-    Endpoint::get(below!("/broker-configs"), || web::get().to(configs::list_of_cluster), "The configs of all brokers together").answers(200, J, "V3List"),
+    Endpoint::get(below!("/broker-configs"), || routes::get().to(configs::list_of_cluster), "The configs of all brokers together").answers(200, J, "V3List"),
     Endpoint::post(below!("/broker-configs:alter"), || web::post().to(configs::alter_of_cluster), "Changes some configs of all brokers together")
         .body(JSON, "V3AlterConfigs").nothing(),
-    Endpoint::get(below!("/broker-configs/{name}"), || web::get().to(configs::get_of_cluster), "A config of all brokers together")
+    Endpoint::get(below!("/broker-configs/{name}"), || routes::get().to(configs::get_of_cluster), "A config of all brokers together")
         .answers(200, J, "V3Resource"),
     Endpoint::put(below!("/broker-configs/{name}"), || web::put().to(configs::put_of_cluster), "Sets a config of all brokers together")
         .body(JSON, "V3Value").nothing(),
     Endpoint::delete(below!("/broker-configs/{name}"), || web::delete().to(configs::reset_of_cluster), "Resets a config of all brokers together"),
 
-    Endpoint::get(below!("/topics"), || web::get().to(topics::list), "The topics").answers(200, J, "V3List"),
+    Endpoint::get(below!("/topics"), || routes::get().to(topics::list), "The topics").answers(200, J, "V3List"),
     Endpoint::post(below!("/topics"), || web::post().to(topics::create), "Makes a topic").body(JSON, "V3CreateTopic").answers(201, J, "V3Resource"),
-    Endpoint::get(below!("/topics/-/configs"), || web::get().to(configs::list_of_all_topics), "The configs of all topics").answers(200, J, "V3List"),
-    Endpoint::get(below!("/topics/-/partitions/-/reassignment"), || web::get().to(partitions::all_reassignments), "The partitions that move")
+    Endpoint::get(below!("/topics/-/configs"), || routes::get().to(configs::list_of_all_topics), "The configs of all topics").answers(200, J, "V3List"),
+    Endpoint::get(below!("/topics/-/partitions/-/reassignment"), || routes::get().to(partitions::all_reassignments), "The partitions that move")
         .answers(200, J, "V3List"),
-    Endpoint::get(below!("/topics/{topic}"), || web::get().to(topics::get), "A topic").answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/topics/{topic}"), || routes::get().to(topics::get), "A topic").answers(200, J, "V3Resource"),
     Endpoint::patch(below!("/topics/{topic}"), || web::patch().to(topics::grow), "Adds partitions to a topic")
         .body(JSON, "V3GrowTopic").answers(200, J, "V3Resource"),
     Endpoint::delete(below!("/topics/{topic}"), || web::delete().to(topics::delete), "Deletes a topic"),
@@ -86,42 +86,42 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .body(JSON, "V3Record").answers(200, J, "V3Report"),
     Endpoint::post(below!("/topics/{topic}/records:batch"), || web::post().to(records::post_batch), "Stores records that have ids")
         .body(JSON, "V3Batch").answers(207, J, "V3BatchReport"),
-    Endpoint::get(below!("/topics/{topic}/configs"), || web::get().to(configs::list_of_topic), "A topic's configs").answers(200, J, "V3List"),
+    Endpoint::get(below!("/topics/{topic}/configs"), || routes::get().to(configs::list_of_topic), "A topic's configs").answers(200, J, "V3List"),
     Endpoint::post(below!("/topics/{topic}/configs:alter"), || web::post().to(configs::alter_of_topic), "Changes some of a topic's configs")
         .body(JSON, "V3AlterConfigs").nothing(),
-    Endpoint::get(below!("/topics/{topic}/configs/{name}"), || web::get().to(configs::get_of_topic), "A config of a topic").answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/topics/{topic}/configs/{name}"), || routes::get().to(configs::get_of_topic), "A config of a topic").answers(200, J, "V3Resource"),
     Endpoint::put(below!("/topics/{topic}/configs/{name}"), || web::put().to(configs::put_of_topic), "Sets a config of a topic")
         .body(JSON, "V3Value").nothing(),
     Endpoint::delete(below!("/topics/{topic}/configs/{name}"), || web::delete().to(configs::reset_of_topic), "Resets a config of a topic"),
-    Endpoint::get(below!("/topics/{topic}/partitions"), || web::get().to(partitions::list), "A topic's partitions").answers(200, J, "V3List"),
-    Endpoint::get(below!("/topics/{topic}/partitions/-/reassignment"), || web::get().to(partitions::topic_reassignments), "Its partitions that move")
+    Endpoint::get(below!("/topics/{topic}/partitions"), || routes::get().to(partitions::list), "A topic's partitions").answers(200, J, "V3List"),
+    Endpoint::get(below!("/topics/{topic}/partitions/-/reassignment"), || routes::get().to(partitions::topic_reassignments), "Its partitions that move")
         .answers(200, J, "V3List"),
-    Endpoint::get(below!("/topics/{topic}/partitions/{partition}"), || web::get().to(partitions::get), "A partition").answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/offset"), || web::get().to(partitions::offset), "Where a partition begins or ends")
+    Endpoint::get(below!("/topics/{topic}/partitions/{partition}"), || routes::get().to(partitions::get), "A partition").answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/offset"), || routes::get().to(partitions::offset), "Where a partition begins or ends")
         .query(&["offset_type"]).answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/records"), || web::get().to(partitions::records), "What a partition holds, as lines of JSON, up to an end")
+    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/records"), || routes::get().to(partitions::records), "What a partition holds, as lines of JSON, up to an end")
         .query(&["from", "to", "limit", "format", "key_format", "envelope"]).answers(200, NDJSON, "Text"),
-    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/reassignment"), || web::get().to(partitions::get_reassignment), "How a partition moves")
+    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/reassignment"), || routes::get().to(partitions::get_reassignment), "How a partition moves")
         .answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/replicas"), || web::get().to(partitions::list_replicas), "A partition's replicas")
+    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/replicas"), || routes::get().to(partitions::list_replicas), "A partition's replicas")
         .answers(200, J, "V3List"),
-    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/replicas/{broker_id}"), || web::get().to(partitions::get_replica), "A replica")
+    Endpoint::get(below!("/topics/{topic}/partitions/{partition}/replicas/{broker_id}"), || routes::get().to(partitions::get_replica), "A replica")
         .answers(200, J, "V3Resource"),
 
-    Endpoint::get(below!("/consumer-groups"), || web::get().to(groups::list), "The consumer groups").answers(200, J, "V3List"),
-    Endpoint::get(below!("/consumer-groups/{group}"), || web::get().to(groups::get), "A consumer group").answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/consumer-groups/{group}/lag-summary"), || web::get().to(groups::lag_summary), "How far a group is behind")
+    Endpoint::get(below!("/consumer-groups"), || routes::get().to(groups::list), "The consumer groups").answers(200, J, "V3List"),
+    Endpoint::get(below!("/consumer-groups/{group}"), || routes::get().to(groups::get), "A consumer group").answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/consumer-groups/{group}/lag-summary"), || routes::get().to(groups::lag_summary), "How far a group is behind")
         .answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/consumer-groups/{group}/lags"), || web::get().to(groups::list_lags), "How far a group is behind in each partition")
+    Endpoint::get(below!("/consumer-groups/{group}/lags"), || routes::get().to(groups::list_lags), "How far a group is behind in each partition")
         .answers(200, J, "V3List"),
-    Endpoint::get(below!("/consumer-groups/{group}/lags/{topic}/partitions/{partition}"), || web::get().to(groups::get_lag), "How far it is behind in one")
+    Endpoint::get(below!("/consumer-groups/{group}/lags/{topic}/partitions/{partition}"), || routes::get().to(groups::get_lag), "How far it is behind in one")
         .answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/consumer-groups/{group}/consumers"), || web::get().to(groups::list_members), "A group's members").answers(200, J, "V3List"),
-    Endpoint::get(below!("/consumer-groups/{group}/consumers/{consumer}"), || web::get().to(groups::get_member), "A member").answers(200, J, "V3Resource"),
-    Endpoint::get(below!("/consumer-groups/{group}/consumers/{consumer}/assignments"), || web::get().to(groups::list_assignments), "What a member reads")
+    Endpoint::get(below!("/consumer-groups/{group}/consumers"), || routes::get().to(groups::list_members), "A group's members").answers(200, J, "V3List"),
+    Endpoint::get(below!("/consumer-groups/{group}/consumers/{consumer}"), || routes::get().to(groups::get_member), "A member").answers(200, J, "V3Resource"),
+    Endpoint::get(below!("/consumer-groups/{group}/consumers/{consumer}/assignments"), || routes::get().to(groups::list_assignments), "What a member reads")
         .answers(200, J, "V3List"),
     Endpoint::get(below!("/consumer-groups/{group}/consumers/{consumer}/assignments/{topic}/partitions/{partition}"),
-        || web::get().to(groups::get_assignment), "A partition that a member reads").answers(200, J, "V3Resource"),
+        || routes::get().to(groups::get_assignment), "A partition that a member reads").answers(200, J, "V3Resource"),
 ];
 
 pub fn routes(config: &mut web::ServiceConfig) {

@@ -34,24 +34,24 @@ const JSON: &[&str] = &[J];
 
 #[rustfmt::skip] // a table, one endpoint after the other
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::get("/v1/topics", || web::get().to(topics::list), "The topics").query(&["internal"]).answers(200, J, "V1Topics"),
+    Endpoint::get("/v1/topics", || routes::get().to(topics::list), "The topics").query(&["internal"]).answers(200, J, "V1Topics"),
     Endpoint::post("/v1/topics", || web::post().to(topics::create), "Makes a topic").body(JSON, "V1NewTopic").answers(201, J, "V1Topic"),
-    Endpoint::get("/v1/topics/{topic}", || web::get().to(topics::describe), "A topic, its partitions and where they end").answers(200, J, "V1Topic"),
+    Endpoint::get("/v1/topics/{topic}", || routes::get().to(topics::describe), "A topic, its partitions and where they end").answers(200, J, "V1Topic"),
     Endpoint::patch("/v1/topics/{topic}", || web::patch().to(topics::change), "Changes configs, adds partitions")
         .body(JSON, "V1TopicChanges").answers(200, J, "V1Topic"),
     Endpoint::delete("/v1/topics/{topic}", || web::delete().to(topics::delete), "Deletes a topic"),
     Endpoint::post("/v1/topics/{topic}", || web::post().to(produce::post), "The body is the record, or each of its lines is")
         .query(&["key", "partition", "timestamp", "acks", "timeout_ms"]).headers(&["Idempotency-Key", "Prefer", "Capek-Key", "Capek-Partition"])
         .body(&["text/plain", "application/json", "application/octet-stream", NDJSON, "text/csv"], "Any").answers(200, J, "V1Stored"),
-    Endpoint::get("/v1/topics/{topic}/configs", || web::get().to(topics::list_configs), "A topic's configs, whoever has set them").answers(200, J, "V1Configs"),
-    Endpoint::get("/v1/topics/{topic}/offsets", || web::get().to(topics::list_offsets), "The offset of a time in each partition")
+    Endpoint::get("/v1/topics/{topic}/configs", || routes::get().to(topics::list_configs), "A topic's configs, whoever has set them").answers(200, J, "V1Configs"),
+    Endpoint::get("/v1/topics/{topic}/offsets", || routes::get().to(topics::list_offsets), "The offset of a time in each partition")
         .query(&["at", "partitions"]).answers(200, J, "V1Offsets"),
-    Endpoint::get("/v1/topics/{topic}/records", || web::get().to(read::get), "What a topic holds, as lines of JSON, up to an end")
+    Endpoint::get("/v1/topics/{topic}/records", || routes::get().to(read::get), "What a topic holds, as lines of JSON, up to an end")
         .query(&["from", "to", "partitions", "limit", "format", "key_format", "envelope"]).answers(200, NDJSON, "Text"),
-    Endpoint::get("/v1/groups", || web::get().to(groups::list), "The consumer groups").answers(200, J, "V1Groups"),
-    Endpoint::get("/v1/groups/{group}", || web::get().to(groups::describe), "A group and its members").answers(200, J, "V1Group"),
+    Endpoint::get("/v1/groups", || routes::get().to(groups::list), "The consumer groups").answers(200, J, "V1Groups"),
+    Endpoint::get("/v1/groups/{group}", || routes::get().to(groups::describe), "A group and its members").answers(200, J, "V1Group"),
     Endpoint::delete("/v1/groups/{group}", || web::delete().to(groups::delete), "Deletes a group that has no members"),
-    Endpoint::get("/v1/groups/{group}/offsets", || web::get().to(groups::offsets), "What a group has committed, and how far it is behind")
+    Endpoint::get("/v1/groups/{group}/offsets", || routes::get().to(groups::offsets), "What a group has committed, and how far it is behind")
         .answers(200, J, "V1GroupOffsets"),
     Endpoint::post("/v1/groups/{group}/offsets", || web::post().to(groups::reset), "Puts the offsets of a group without members elsewhere")
         .body(JSON, "V1Reset").answers(200, J, "V1GroupOffsets"),
