@@ -51,7 +51,7 @@ async fn run(settings: Settings) -> Result<(), Failure> {
     for topic in &settings.create_topics {
         create_topic(&broker, topic).await;
     }
-    let http = HttpServer::start(&broker, sockets)?;
+    let http = HttpServer::start(&broker, &settings.http, sockets)?;
     banner::print(&banner::Ready {
         settings: &settings,
         cluster_id: &broker.shared.cluster_id,

@@ -14,7 +14,7 @@ use actix_web::body::{self, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
-use actix_web::{FromRequest as _, HttpMessage as _, HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{FromRequest as _, HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use capek_actors::call_lane::CallError;
 use capek_actors::call_server::CarriedHttp;
@@ -40,14 +40,14 @@ const CARRIED_HEADERS: [header::HeaderName; 5] =
 struct Carried;
 
 /// Whether another broker has carried it here.
-pub fn is_carried(request: &HttpRequest) -> bool {
+pub fn is_carried(request: &impl HttpMessage) -> bool {
     request.extensions().contains::<Carried>()
 }
 
 /// The brokers that may have what this is about, the likeliest first; none: it is answered here.
 pub fn asked_elsewhere(doors: &Doors, request: &ServiceRequest) -> Vec<BrokerId> {
     let Some((group, instance)) = rest_v2::instance_of_path(request.path()) else { return Vec::new() };
-    if request.extensions().contains::<Carried>() {
+    if is_carried(request) {
         return Vec::new();
     }
     let here = doors.broker().config.node_id;

@@ -14,6 +14,7 @@ use capek_wire::ids::BrokerId;
 use capek_wire::partitioner::Sticky;
 
 use super::body::Bodies;
+use super::hosts::Hosts;
 use super::metrics::HttpMetrics;
 use super::origins::AllowedOrigins;
 
@@ -25,8 +26,7 @@ pub struct Doors {
     pub bodies: Bodies,
     /// `capek.http.allowed.origins`.
     pub allowed_origins: AllowedOrigins,
-    /// Every listener is on loopback: what a browser calls this host by must be a name of loopback too.
-    pub is_loopback_only: bool,
+    pub hosts: Hosts,
     pub metrics: HttpMetrics,
     /// `capek.http.sse.rotate.ms`; None is never.
     pub rotate_sse_after: Option<Duration>,
@@ -49,12 +49,7 @@ impl Drop for InFlight {
 const STICKY_BYTES: usize = 16 << 10;
 
 impl Doors {
-    pub fn new(
-        client: LocalClient,
-        sessions: Addr<Http>,
-        consumers: Addr<ConsumerInstances>,
-        is_loopback_only: bool,
-    ) -> Doors {
+    pub fn new(client: LocalClient, sessions: Addr<Http>, consumers: Addr<ConsumerInstances>, hosts: Hosts) -> Doors {
         let config = &client.broker.config;
         let image = client.image();
         let number = |name: &str| u64::try_from(config.number(&image, name)).unwrap_or(0);
@@ -73,7 +68,7 @@ impl Doors {
             consumers,
             bodies,
             allowed_origins,
-            is_loopback_only,
+            hosts,
             metrics: HttpMetrics::default(),
             rotate_sse_after,
             sticky: Mutex::new(Sticky::new(seed, STICKY_BYTES)),

@@ -1,4 +1,5 @@
-//! What holds for every request: how many connections an address may have, and which web pages may speak to us.
+//! What holds for every request: how many connections an address may have, by which name it calls us, and which web pages may
+//! speak to us.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -9,28 +10,43 @@ use actix_web::dev::{Extensions, RequestHead, ServiceRequest};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::rt::net::TcpStream;
 
+use super::carried;
 use super::door::Door;
 use super::doors::Doors;
+use super::hosts::Hosts;
 use super::problem::Problem;
 
-/// Refuses what no handler shall see.
-pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
-    if is_over_limit(request) {
 /// Whether it comes on a connection that is one too many: it gets its refusal, and is closed. Left open it would keep its place
 /// among all connections, and be refused for as long as it lives.
 pub fn is_over_limit(request: &ServiceRequest) -> bool {
     request.conn_data::<Connection>().is_some_and(|connection| connection.is_over_limit)
 }
 
+/// Refuses what no handler shall see.
+pub fn check(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
+    if is_over_limit(request) {
         return Err(Problem::too_many(
             "too many connections from this address (capek.http.connections.per.ip, max.connections.per.ip)",
         ));
     }
+    check_host(doors, request)?;
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if !is_safe {
         check_origin(doors, request.head())?;
     }
     check_accept(request)
+}
+
+/// Who sends no `Host` is no browser. What another broker carries here was judged where it came in.
+fn check_host(doors: &Doors, request: &ServiceRequest) -> Result<(), Problem> {
+    let Some(host) = request.headers().get(header::HOST) else { return Ok(()) };
+    let is_known = host.to_str().is_ok_and(|host| doors.hosts.knows(host) || doors.allowed_origins.names_host(host));
+    if is_known || carried::is_carried(request) {
+        return Ok(());
+    }
+    let detail = "HTTP is served on loopback only, and this host has no such name: a name that is to lead here must stand in \
+                  capek.http.allowed.origins, as http://NAME";
+    Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
 }
 
 /// Confluent's clients are answered in JSON, whatever it is called; records of ours in lines of it.
@@ -51,9 +67,9 @@ fn is_json(media_range: &str) -> bool {
 pub fn check_origin(doors: &Doors, head: &RequestHead) -> Result<(), Problem> {
     let Some(origin) = head.headers().get(header::ORIGIN) else { return Ok(()) };
     let host = head.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let is_allowed = origin.to_str().is_ok_and(|origin| {
-        is_same_origin(origin, host, doors.is_loopback_only) || doors.allowed_origins.allows(origin)
-    });
+    let is_allowed = origin
+        .to_str()
+        .is_ok_and(|origin| is_same_origin(origin, host, &doors.hosts) || doors.allowed_origins.allows(origin));
     if is_allowed {
         Ok(())
     } else {
@@ -61,20 +77,9 @@ pub fn check_origin(doors: &Doors, head: &RequestHead) -> Result<(), Problem> {
     }
 }
 
-/// With every listener on loopback, a name that is not loopback's has been made to point here by someone else.
-fn is_same_origin(origin: &str, host: &str, is_loopback_only: bool) -> bool {
+fn is_same_origin(origin: &str, host: &str, hosts: &Hosts) -> bool {
     let Some(("http" | "https", of_page)) = origin.split_once("://") else { return false };
-    let is_same = !host.is_empty() && of_page.eq_ignore_ascii_case(host);
-    is_same && (!is_loopback_only || is_loopback_name(host))
-}
-
-fn is_loopback_name(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    !host.is_empty() && of_page.eq_ignore_ascii_case(host) && hosts.knows(host)
 }
 
 /// How many connections each address has.
@@ -144,8 +149,9 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_origin_are_let_in() {
-        let check = |origin, host, is_loopback_only, expected| {
-            assert_eq!(is_same_origin(origin, host, is_loopback_only), expected, "{origin} at {host}");
+        let check = |origin, host, is_loopback_only: bool, expected| {
+            let hosts = if is_loopback_only { Hosts::of_loopback([]) } else { Hosts::any() };
+            assert_eq!(is_same_origin(origin, host, &hosts), expected, "{origin} at {host}");
         };
         check("http://localhost:8080", "localhost:8080", true, true);
         check("http://127.0.0.1:8080", "127.0.0.1:8080", true, true);

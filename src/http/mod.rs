@@ -7,7 +7,7 @@
 //!   body, unread   a request's body, bounded in bytes and time  stream    /v1/topics/{t}/ws and /sse
 //!   problem     errors of /v1 (RFC 9457) and of REST v2         actors, health
 //!   idempotency Idempotency-Key: stored once                    origins   which web pages may be here (CORS)
-//!   gather      single records of one turn, in one batch
+//!   gather      single records of one turn, in one batch        hosts     the names by which this host may be called
 //!   routes      one table of endpoints                          openapi   the document made of it, /docs
 //!   rest_v3     /v3/clusters…: Confluent's REST v3              cluster_admin, groups, offsets   what doors ask Kafka
 //!   metrics     /metrics, for Prometheus
@@ -26,6 +26,7 @@ mod gather;
 mod groups;
 mod guard;
 mod health;
+mod hosts;
 mod idempotency;
 mod json;
 mod links;

@@ -6,6 +6,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
+use super::hosts::without_port;
+
 /// See the head of this file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
@@ -28,6 +30,15 @@ impl AllowedOrigins {
 
     pub fn allows(&self, origin: &str) -> bool {
         self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    }
+
+    /// Whether a page of this host may be here, and so call us by its name: it is served by a proxy before us.
+    pub fn names_host(&self, host: &str) -> bool {
+        let name = without_port(host);
+        let is_it = |allowed: &String| {
+            allowed.split_once("://").is_some_and(|(_, of)| without_port(of).eq_ignore_ascii_case(name))
+        };
+        self.origins.iter().any(|allowed| allowed == "*" || is_it(allowed))
     }
 
     /// The page that asks, when it is one of another origin that may be here.
@@ -77,5 +88,18 @@ mod tests {
         check("http://a.example", "http://a.example.evil.example", false);
         check("http://a.example", "null", false);
         check("*", "http://a.example", true);
+    }
+
+    #[test]
+    fn a_host_is_named_by_its_origin() {
+        let check = |list: &str, host: &str, expected: bool| {
+            assert_eq!(AllowedOrigins::parse(list).names_host(host), expected, "{host} of {list}");
+        };
+        check("", "a.example", false);
+        check("https://a.example:8443", "A.example", true);
+        check("https://a.example:8443,http://b.example", "b.example:80", true);
+        check("http://a.example", "evil.a.example", false);
+        check("http://a.example", "", false);
+        check("*", "a.example", true);
     }
 }

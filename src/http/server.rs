@@ -22,8 +22,10 @@ use tokio::sync::mpsc;
 use super::doors::Doors;
 use super::gather::Gatherer;
 use super::guard::{self, ConnectionLimits, Connections};
+use super::hosts::Hosts;
 use super::metrics::Asked;
 use super::{actors, carried, health, metrics, openapi, origins, problem, rest_v2, rest_v3, stream, unread, v1};
+use crate::config::Endpoint;
 
 /// One worker answers what one broker can store; more would cost memory and threads while idle.
 const WORKERS: usize = 1;
@@ -43,14 +45,13 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves on `sockets`, which listen already.
-    pub fn start(broker: &RunningBroker, sockets: Vec<TcpListener>) -> io::Result<HttpServer> {
-        let is_loopback_only =
-            sockets.iter().all(|socket| socket.local_addr().is_ok_and(|address| address.ip().is_loopback()));
+    /// Serves on `sockets`, which listen already, as `endpoints` says.
+    pub fn start(broker: &RunningBroker, endpoints: &[Endpoint], sockets: Vec<TcpListener>) -> io::Result<HttpServer> {
+        let hosts = hosts(broker, endpoints, &sockets);
         let sessions = Http::new(broker.shared.clone(), broker.exit_signal("http")).start();
         let client = LocalClient::new(broker.shared.clone());
         let consumers = ConsumerInstances::new(broker.shared.clone(), broker.exit_signal("consumer-instances")).start();
-        let doors = Arc::new(Doors::new(client, sessions, consumers, is_loopback_only));
+        let doors = Arc::new(Doors::new(client, sessions, consumers, hosts));
         let handle = if sockets.is_empty() { None } else { Some(listen(&doors, sockets)?) };
         Ok(HttpServer { doors, handle })
     }
@@ -71,6 +72,16 @@ impl HttpServer {
             handle.stop(false).await;
         }
     }
+}
+
+fn hosts(broker: &RunningBroker, endpoints: &[Endpoint], sockets: &[TcpListener]) -> Hosts {
+    let is_loopback = |socket: &TcpListener| socket.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    if !sockets.iter().all(is_loopback) {
+        return Hosts::any();
+    }
+    let configured = endpoints.iter().map(|endpoint| endpoint.host.clone());
+    let listeners = broker.shared.config.listeners.iter();
+    Hosts::of_loopback(configured.chain(listeners.map(|listener| listener.advertised_host.clone())))
 }
 
 /// Who answers a request.

@@ -236,6 +236,35 @@ fn a_refused_connection_is_closed_and_gives_its_place_back() {
     assert!(held.len() <= 3 && refused >= 9, "{} are served, {refused} are not", held.len());
 }
 
+/// What a name server has made to point here (DNS rebinding) is not called by a name of ours; a page of that name could read all
+/// that is here, for to its browser it is of one origin with it.
+#[test]
+fn on_loopback_only_names_of_this_host_are_answered() {
+    let status = |broker: &Broker, path: &str, host: &str| {
+        let line = first_line(broker, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        line.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let check = |broker: &Broker, host: &str, expected: &str| {
+        for path in ["/v1/topics/pages/records", "/topics/pages", "/v3/clusters", "/healthz", "/"] {
+            assert_eq!(status(broker, path, host), expected, "{path} at {host}");
+        }
+    };
+    let broker = Broker::start_with(&["capek.http.allowed.origins=https://app.example:8443"]);
+    broker.wait_for_http();
+    broker.create_topic("pages", 1);
+    let port = broker.http_address().rsplit(':').next().expect("it has a port").to_owned();
+    for host in ["localhost", "LOCALHOST:1", "a.localhost", "127.0.0.1", "127.8.8.8:80", "[::1]", "app.example"] {
+        check(&broker, host, "200");
+    }
+    for host in ["evil.example", &format!("evil.example:{port}"), "localhost.evil.example", "192.0.2.1", "", "a b"] {
+        check(&broker, host, "421");
+    }
+    // Before there was such a header there were no pages that could be misled.
+    assert!(first_line(&broker, "GET /topics HTTP/1.0\r\n\r\n").contains(" 200"));
+    let answer = call("GET", &broker.http("/v1/topics"), &["Host: evil.example"], "");
+    assert!(answer.text.contains("capek.http.allowed.origins"), "it says what to do: {}", answer.text);
+}
+
 fn websocket_status(broker: &Broker, origin: Option<&str>) -> String {
     let origin = origin.map_or(String::new(), |origin| format!("Origin: {origin}\r\n"));
     let host = broker.http_address();
