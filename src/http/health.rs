@@ -8,13 +8,20 @@ use capek_state::cluster::Broker;
 use serde_json::json;
 
 use super::doors::Doors;
-use super::routes::{self, Endpoint};
+use super::routes::{self, Answer, Endpoint};
+
+const J: &str = "application/json";
+const NOT_READY: &[Answer] = &[Answer { status: 503, media_type: Some(J), schema: "Health" }];
 
 pub const ENDPOINTS: &[Endpoint] = &[
-    Endpoint::get("/healthz", || routes::get().to(alive), "Whether the process lives"),
-    Endpoint::get("/livez", || routes::get().to(alive), "Whether the process lives"),
-    Endpoint::get("/actuator/health", || routes::get().to(actuator), "Whether the broker serves (Spring)"),
-    Endpoint::get("/readyz", || routes::get().to(ready), "Whether the broker serves, with reasons"),
+    Endpoint::get("/healthz", || routes::get().to(alive), "Whether the process lives").answers(200, J, "Health"),
+    Endpoint::get("/livez", || routes::get().to(alive), "Whether the process lives").answers(200, J, "Health"),
+    Endpoint::get("/actuator/health", || routes::get().to(actuator), "Whether the broker serves (Spring)")
+        .answers(200, J, "Health")
+        .also(NOT_READY),
+    Endpoint::get("/readyz", || routes::get().to(ready), "Whether the broker serves, with reasons")
+        .answers(200, J, "Health")
+        .also(NOT_READY),
 ];
 
 /// An election takes a second or two, and a controller that stops hands over in less.

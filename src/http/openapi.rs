@@ -95,7 +95,7 @@ fn operation(tag: &str, path: &str, endpoint: &Endpoint) -> Value {
         "summary": endpoint.summary,
         "operationId": operation_id(endpoint.method, path),
         "parameters": parameters(path, endpoint),
-        "responses": responses(endpoint),
+        "responses": responses(path, endpoint),
     });
     if let Some(body) = endpoint.body {
         let content: BTreeMap<&str, Value> = body
@@ -151,21 +151,43 @@ fn schema_of(name: &str) -> Value {
     }
 }
 
-fn responses(endpoint: &Endpoint) -> Value {
-    let answer = endpoint.answer;
-    let mut of_success = json!({ "description": "All is well." });
-    if let Some(media_type) = answer.media_type {
-        of_success["content"] = json!({ (media_type): { "schema": reference(answer.schema) } });
+fn responses(path: &str, endpoint: &Endpoint) -> Value {
+    let mut responses = json!({ "default": error(path, endpoint) });
+    for answer in std::iter::once(&endpoint.answer).chain(endpoint.also) {
+        let of_status = &mut responses[answer.status.to_string()];
+        of_status["description"] = json!(description(answer.status));
+        if let Some(media_type) = answer.media_type {
+            of_status["content"][media_type] = json!({ "schema": reference(answer.schema) });
+        }
     }
-    let error = json!({
-        "description": "Why not: the status is the first three digits of the code.",
-        "content": {
-            "application/json": { "schema": reference("Error") },
-            "application/problem+json": { "schema": reference("Problem") },
-            "application/x-ndjson": { "schema": reference("Text") },
-        },
-    });
-    json!({ (answer.status.to_string()): of_success, "default": error })
+    responses
+}
+
+fn description(status: u16) -> &'static str {
+    match status {
+        202 => "It is done after this answer.",
+        207 => "Some are done and some are not: each says so.",
+        500.. => "Not now.",
+        _ => "All is well.",
+    }
+}
+
+/// Confluent's doors have codes, ours have problems (RFC 9457). Where each line of a body has an answer of its own, that is so
+/// also when all of them are errors.
+fn error(path: &str, endpoint: &Endpoint) -> Value {
+    let (description, media_type, schema) = if path.starts_with("/v1/") {
+        ("Why not: `detail` says it in words, `error` is Kafka's name for it.", "application/problem+json", "Problem")
+    } else {
+        ("Why not: the status is the first three digits of the code.", "application/json", "Error")
+    };
+    let mut error = json!({ "description": description });
+    error["content"][media_type] = json!({ "schema": reference(schema) });
+    for lines in endpoint.also.iter().filter(|answer| answer.status == 207) {
+        if let Some(media_type) = lines.media_type {
+            error["content"][media_type] = json!({ "schema": reference(lines.schema) });
+        }
+    }
+    error
 }
 
 fn reference(schema: &str) -> Value {
@@ -219,5 +241,35 @@ mod tests {
             }
         }
         assert!(ids.len() > 80, "{}", ids.len());
+    }
+
+    #[test]
+    fn every_status_that_records_are_answered_with_is_told() {
+        let document = openapi();
+        let types = |path: &str, method: &str, status: &str| {
+            let content = document["paths"][path][method]["responses"][status]["content"].as_object();
+            content.map(|content| content.keys().cloned().collect::<Vec<_>>().join(" "))
+        };
+        let check = |path: &str, method: &str, expected: &[(&str, &str)]| {
+            for (status, expected) in expected {
+                assert_eq!(types(path, method, status).as_deref().unwrap_or(""), *expected, "{method} {path} {status}");
+                let told = &document["paths"][path][method]["responses"][status]["description"];
+                assert_eq!(
+                    told.as_str().is_some_and(|told| told.contains("three digits")),
+                    !path.starts_with("/v1") && *status == "default"
+                );
+            }
+        };
+        let (json, lines, problem) = ("application/json", "application/x-ndjson", "application/problem+json");
+        let both = format!("{json} {lines}");
+        check(
+            "/v1/topics/{topic}",
+            "post",
+            &[("200", &both), ("202", ""), ("207", lines), ("default", &format!("{problem} {lines}"))],
+        );
+        check("/v1/topics", "post", &[("200", json), ("201", json), ("default", problem)]);
+        check("/v1/groups/{group}", "get", &[("200", json), ("default", problem)]);
+        check("/readyz", "get", &[("200", json), ("503", json)]);
+        check("/v3/clusters", "get", &[("200", json), ("default", json)]);
     }
 }

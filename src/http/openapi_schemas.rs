@@ -45,6 +45,13 @@ fn general() -> Vec<(&'static str, Value)> {
         ("Empty", json!({ "type": "object" })),
         ("Nothing", json!({ "type": "array", "maxItems": 0 })),
         ("Names", list_of(text())),
+        (
+            "Health",
+            object(
+                &[("status", text()), ("node", integer()), ("cluster", text()), ("reasons", list_of(text()))],
+                &["status"],
+            ),
+        ),
         ("Error", object(&[("error_code", integer()), ("message", text())], &["error_code", "message"])),
         (
             "Problem",

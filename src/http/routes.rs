@@ -21,6 +21,8 @@ pub struct Endpoint {
     pub body: Option<Body>,
     /// What it answers when all is well.
     pub answer: Answer,
+    /// What else may be answered, that is no error of the usual form.
+    pub also: &'static [Answer],
     route: fn() -> Route,
 }
 
@@ -42,7 +44,7 @@ pub struct Answer {
 impl Endpoint {
     const fn new(method: &'static str, path: &'static str, route: fn() -> Route, summary: &'static str) -> Endpoint {
         let answer = Answer { status: 200, media_type: Some("application/json"), schema: "Any" };
-        Endpoint { method, path, summary, query: [&[]; 4], headers: &[], body: None, answer, route }
+        Endpoint { method, path, summary, query: [&[]; 4], headers: &[], body: None, answer, also: &[], route }
     }
 
     pub const fn get(path: &'static str, route: fn() -> Route, summary: &'static str) -> Endpoint {
@@ -90,10 +92,20 @@ impl Endpoint {
         Endpoint { answer: Answer { status, media_type: Some(media_type), schema }, ..self }
     }
 
+    pub const fn also(self, also: &'static [Answer]) -> Endpoint {
+        Endpoint { also, ..self }
+    }
+
     /// 204.
     pub const fn nothing(self) -> Endpoint {
         Endpoint { answer: Answer { status: 204, media_type: None, schema: "" }, ..self }
     }
+}
+
+/// GET, and HEAD, which has the same answer: its body is left out where it is sent. Not for what has no end, nor for a read that
+/// moves somebody on.
+pub fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// Serves them under `prefix`, each path with all of its methods. A path with a literal where another has a name comes first
@@ -102,12 +114,6 @@ pub fn serve(config: &mut web::ServiceConfig, prefix: &str, endpoints: &[Endpoin
     let mut order: Vec<&str> = Vec::new();
     let mut by_path: BTreeMap<&str, Vec<&Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
-/// GET, and HEAD, which has the same answer: its body is left out where it is sent. Not for what has no end, nor for a read that
-/// moves somebody on.
-pub fn get() -> Route {
-    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
-}
-
         let of_path = by_path.entry(endpoint.path).or_default();
         if of_path.is_empty() {
             order.push(endpoint.path);

@@ -28,12 +28,15 @@ mod ws_client;
 use actix_web::web;
 
 use self::options::{COMMON, OF_CREDIT, OF_EVENTS, OF_MEMBER, OF_RANGE, OF_SOCKET};
-use super::routes::{self, Endpoint};
+use super::routes::{self, Answer, Endpoint};
 
 pub use capek_actors::stream_places::StartAt;
 pub use from::parse as parse_place;
 pub use open::now_ms;
 pub use values::{Formats, put_record, put_value};
+
+/// For those who accept them.
+const AS_LINES: &[Answer] = &[Answer { status: 200, media_type: Some("application/x-ndjson"), schema: "Text" }];
 
 #[rustfmt::skip] // a table, one endpoint after the other
 pub const ENDPOINTS: &[Endpoint] = &[
@@ -46,9 +49,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get("/v1/topics/{topic}/produce/ws", || web::get().to(ws::open_producer), "Stores records over a WebSocket")
         .query(&["heartbeat_ms", "session"]).answers(101, "text/plain", "Text"),
     Endpoint::get("/v1/topics/{topic}/sse", || web::get().to(sse::open_topic), "Follows a topic as Server-Sent Events, or as lines of JSON for those who accept them")
-        .queries([COMMON, OF_RANGE, OF_EVENTS, &[]]).headers(&["Last-Event-ID"]).answers(200, "text/event-stream", "Text"),
+        .queries([COMMON, OF_RANGE, OF_EVENTS, &[]]).headers(&["Last-Event-ID"]).answers(200, "text/event-stream", "Text").also(AS_LINES),
     Endpoint::get("/v1/groups/{group}/sse", || web::get().to(sse::open_group), "Reads as a member of a group, as Server-Sent Events or as lines of JSON")
-        .queries([COMMON, OF_MEMBER, OF_EVENTS, &[]]).headers(&["Last-Event-ID"]).answers(200, "text/event-stream", "Text"),
+        .queries([COMMON, OF_MEMBER, OF_EVENTS, &[]]).headers(&["Last-Event-ID"]).answers(200, "text/event-stream", "Text").also(AS_LINES),
     Endpoint::post("/v1/groups/{group}/ack", || web::post().to(acks::post), "Acknowledges records that a stream of a group has sent")
         .body(&["application/json"], "V1Acks").answers(200, "application/json", "V1Acked"),
 ];

@@ -22,7 +22,7 @@ use super::body::{self, Size};
 use super::doors::Doors;
 use super::problem::Problem;
 use super::query::QueryPairs;
-use super::routes::{self, Endpoint};
+use super::routes::{self, Answer, Endpoint};
 use super::stream::{StartAt, now_ms, parse_place as parse_words};
 
 pub use produce::{post_directly, posted_topic};
@@ -32,17 +32,25 @@ pub const NDJSON: &str = "application/x-ndjson";
 const J: &str = "application/json";
 const JSON: &[&str] = &[J];
 
+/// To lines and rows, and to who does not wait.
+const OF_MANY: &[Answer] = &[
+    Answer { status: 200, media_type: Some(NDJSON), schema: "Text" },
+    Answer { status: 202, media_type: None, schema: "" },
+    Answer { status: 207, media_type: Some(NDJSON), schema: "Text" },
+];
+
 #[rustfmt::skip] // a table, one endpoint after the other
 pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint::get("/v1/topics", || routes::get().to(topics::list), "The topics").query(&["internal"]).answers(200, J, "V1Topics"),
-    Endpoint::post("/v1/topics", || web::post().to(topics::create), "Makes a topic").body(JSON, "V1NewTopic").answers(201, J, "V1Topic"),
+    Endpoint::post("/v1/topics", || web::post().to(topics::create), "Makes a topic").body(JSON, "V1NewTopic").answers(201, J, "V1Topic")
+        .also(&[Answer { status: 200, media_type: Some(J), schema: "V1Topic" }]),
     Endpoint::get("/v1/topics/{topic}", || routes::get().to(topics::describe), "A topic, its partitions and where they end").answers(200, J, "V1Topic"),
     Endpoint::patch("/v1/topics/{topic}", || web::patch().to(topics::change), "Changes configs, adds partitions")
         .body(JSON, "V1TopicChanges").answers(200, J, "V1Topic"),
     Endpoint::delete("/v1/topics/{topic}", || web::delete().to(topics::delete), "Deletes a topic"),
     Endpoint::post("/v1/topics/{topic}", || web::post().to(produce::post), "The body is the record, or each of its lines is")
         .query(&["key", "partition", "timestamp", "acks", "timeout_ms"]).headers(&["Idempotency-Key", "Prefer", "Capek-Key", "Capek-Partition"])
-        .body(&["text/plain", "application/json", "application/octet-stream", NDJSON, "text/csv"], "Any").answers(200, J, "V1Stored"),
+        .body(&["text/plain", "application/json", "application/octet-stream", NDJSON, "text/csv"], "Any").answers(200, J, "V1Stored").also(OF_MANY),
     Endpoint::get("/v1/topics/{topic}/configs", || routes::get().to(topics::list_configs), "A topic's configs, whoever has set them").answers(200, J, "V1Configs"),
     Endpoint::get("/v1/topics/{topic}/offsets", || routes::get().to(topics::list_offsets), "The offset of a time in each partition")
         .query(&["at", "partitions"]).answers(200, J, "V1Offsets"),
