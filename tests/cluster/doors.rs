@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, HEALED_WITHIN};
-use crate::support::broker::Broker;
+use crate::support::broker::{Broker, free_port};
 use crate::support::frames::Fields;
-use crate::support::programs::{Background, curl};
+use crate::support::programs::{Background, curl, output_of};
 use crate::support::rest::{ACCEPT_JSON, JSON, V2_JSON, call};
 use crate::support::wait_for;
 
@@ -458,6 +458,27 @@ fn a_named_rest_consumer_is_the_same_through_every_broker() {
     for (id, name) in cluster.ids().into_iter().flat_map(|id| names.iter().map(move |name| (id, name))) {
         let found = cluster.broker(id).get(&format!("/consumers/named/instances/{name}/subscription"));
         assert_eq!(found.expect(200), json!({ "topics": [] }), "{name} through broker {id}");
+    }
+}
+
+/// By which name a client came is for the broker to judge that it came to: the owner of what it wants need not know the name.
+#[test]
+fn what_is_carried_to_its_owner_was_let_in_where_it_came() {
+    let peers = (1..=BROKERS).map(|id| (id, format!("127.0.0.1:{}", free_port()))).collect();
+    let named =
+        |id: i32| if id == 2 { vec!["capek.http.allowed.origins=http://app.example".to_owned()] } else { vec![] };
+    let mut cluster = Cluster::prepare_at(peers, named, &[]);
+    cluster.start_all();
+    one_on_each(&cluster, "consumed");
+    let path = Instance::start(cluster.broker(1), "named").path.clone() + "/subscription";
+    let ask = |id: i32, method: &[&str]| {
+        let url = cluster.broker(id).http(&path);
+        let asked = ["--header", "Host: app.example", "--output", "/dev/null", "--write-out", "%{http_code}", &url];
+        output_of(curl(&[&asked[..], method].concat()))
+    };
+    for method in [&[][..], &["--head"]] {
+        assert_eq!(ask(2, method), "200", "carried to its owner");
+        assert_eq!(ask(1, method), "421", "its owner has no such name");
     }
 }
 

@@ -18,11 +18,11 @@ pub(super) static CAPEK: &[ConfigDef] = &[
         .honoured(),
     string("capek.flush", "group", "When an append is acknowledged: `group` after a sync that all waiting appends share, `async` once it is in the page cache. Also a topic's.")
         .one_of(FLUSH_MODES).cluster_wide().honoured().differs(FLUSH_REASON),
-    list("capek.http.allowed.origins", "", "The web pages of other origins that may read, write and open WebSockets here, as `https://app.example:8443`; `*` is all of them. None unless set.")
+    list("capek.http.allowed.origins", "", "The web pages of other origins that may read, write and open WebSockets here, as `https://app.example:8443`; `*` is all of them. None unless set. Where HTTP is on loopback only, it may be called by the names of their hosts, too.")
         .honoured(),
     long("capek.http.body.bytes.max", "16777216", "The largest body of records, also after it was inflated. Other bodies have 64 KiB at most.")
         .at_least(1024).honoured(),
-    long("capek.http.body.timeout.ms", "30000", "How long the body of a request may take; each 32 KiB that came add a second.")
+    long("capek.http.body.timeout.ms", "30000", "How long the body of a request may take, and the rest of a record or a large message that was begun in a stream; each 32 KiB that came add a second.")
         .at_least(1).honoured(),
     int("capek.http.connections.per.ip", "256", "How many connections one address may have open to HTTP. Those of this host are not counted here: they may come from a proxy. max.connections.per.ip holds for them too.")
         .at_least(1).honoured(),
