@@ -33,6 +33,12 @@ pub fn parse(bytes: &[u8]) -> Result<&RawValue, serde_json::Error> {
     serde_json::from_slice(bytes)
 }
 
+/// The error without its position, which is one within the text that was read: that may be a part of something larger.
+pub fn what_is_wrong(error: &serde_json::Error) -> String {
+    let what = error.to_string();
+    what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ use capek_wire::error_code::ErrorCode;
 use serde_json::json;
 
 use super::cluster_admin::Refused;
+use super::json;
 
 /// An error of `/v1`, or one that comes before any path is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +67,7 @@ impl Problem {
     /// JSON that cannot be read; `line_offset` is how many lines of the body come before it.
     pub fn json(error: &serde_json::Error, line_offset: usize) -> Problem {
         let position = JsonPosition { line: error.line() + line_offset, column: error.column() };
-        let what = error.to_string();
-        // serde_json ends its message with the position within the text that it saw.
-        let what = what.rsplit_once(" at line ").map_or(what.as_str(), |(what, _)| what);
+        let what = json::what_is_wrong(error);
         let detail = format!("this is not JSON: {what} at line {} column {}", position.line, position.column);
         Problem { position: Some(position), ..Problem::bad_request(detail) }
     }

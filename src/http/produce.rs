@@ -103,6 +103,21 @@ pub async fn produce(
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect())
 }
 
+/// Stores those that are good, in their order, among those that are not.
+pub async fn produce_good<E>(
+    doors: &web::Data<Doors>,
+    topic: &str,
+    records: Vec<Result<NewRecord, E>>,
+    options: ProduceOptions,
+) -> Result<Vec<Result<Result<Stored, NotStored>, E>>, Refusal> {
+    let mut good = Vec::with_capacity(records.len());
+    let read: Vec<_> = records.into_iter().map(|record| record.map(|record| good.push(record))).collect();
+    let stored = if good.is_empty() { Vec::new() } else { produce(doors, topic, good, options).await? };
+    let mut stored = stored.into_iter();
+    let outcome = |read: Result<(), E>| read.map(|()| stored.next().expect("an outcome for each record"));
+    Ok(read.into_iter().map(outcome).collect())
+}
+
 /// Takes it out, when there is no other.
 fn only_batch(
     doors: &Doors,

@@ -292,6 +292,35 @@ fn every_refusal_has_its_code() {
 }
 
 #[test]
+fn the_good_records_of_a_partly_bad_request_are_stored_and_the_bad_are_told() {
+    const V2_BINARY: &str = "Content-Type: application/vnd.kafka.binary.v2+json";
+    let broker = start(&[]);
+    broker.create_topic("t", 1);
+    let bad = [
+        r#"{"value":"!!!"}"#,
+        r#"{"value":7}"#,
+        r#"{"value":"aGk=","headers":[{"key":"h","value":"!"}]}"#,
+        r#"{"value":"aGk=","timestamp":"now"}"#,
+        r#"{"value":"aGk=","timestamp":-1}"#,
+        "[]",
+    ];
+    for (index, bad) in bad.iter().enumerate() {
+        for path in ["/topics/t", "/topics/t/partitions/0"] {
+            let body = format!(r#"{{"records":[{bad},{{"value":"aGk="}}]}}"#);
+            let answer = call("POST", &broker.http(path), &[V2_BINARY], &body).expect(200);
+            let (told, stored) = (&answer["offsets"][0], &answer["offsets"][1]);
+            assert_eq!((&told["offset"], &told["error_code"]), (&Value::Null, &json!(42203)), "{bad}: {answer}");
+            assert!(told["error"].as_str().is_some_and(|error| error.starts_with("records[0]")), "{answer}");
+            let offset = 2 * index + usize::from(path != "/topics/t");
+            assert_eq!((&stored["offset"], &stored["error"]), (&json!(offset), &Value::Null), "{bad}: {answer}");
+        }
+        let body = format!(r#"{{"records":[{bad}]}}"#);
+        let refused = call("POST", &broker.http("/topics/t"), &[V2_BINARY], &body);
+        assert!([400, 422].contains(&refused.status), "there is nothing to store: {}", refused.text);
+    }
+}
+
+#[test]
 fn the_additions_of_other_bridges_are_there() {
     let broker = start(&[]);
     let body = json!({ "topic_name": "made", "partitions_count": 3, "config": { "retention.ms": 1000 } });

@@ -248,6 +248,27 @@ fn a_producers_frames_are_stored_once_over_connections_and_a_crash() {
     assert!(produced["results"][0]["error_code"].is_i64() && produced["results"][1]["offset"].is_i64(), "{produced}");
 }
 
+#[test]
+fn the_good_records_of_a_partly_bad_frame_are_stored_and_the_bad_are_told() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    let mut socket = Socket::open(&broker, "/v1/topics/t/produce/ws?session=s");
+    let bad =
+        [r#"{"value":{"$b64":"!"}}"#, r#"{"timestamp":"now"}"#, r#"{"timestamp":-1}"#, r#"{"headers":[["h"]]}"#, "[]"];
+    for (index, bad) in bad.iter().enumerate() {
+        for _ in 0..2 {
+            socket.line(&format!(
+                r#"{{"type":"produce","id":{index},"seq":{index},"records":[{bad},{{"value":{index}}}]}}"#
+            ));
+            let produced = socket.until("produced", &[]);
+            let (told, stored) = (&produced["results"][0], &produced["results"][1]);
+            assert_eq!((&told["error_code"], &told["retriable"]), (&json!(400), &json!(false)), "{bad}: {produced}");
+            assert_eq!(stored["offset"], json!(index), "{bad}: {produced}");
+        }
+    }
+    assert_eq!(end_offset(&broker, "t", 0), bad.len() as i64);
+}
+
 /// More than may be in flight is not read; that is told once.
 #[test]
 fn a_producer_that_is_ahead_of_its_answers_is_told_once() {

@@ -190,36 +190,40 @@ impl Reader {
         if count > self.0.len() / RECORD_BYTES_MIN {
             return Err(CUT.to_owned());
         }
-        let records = (0..count).map(|_| self.record()).collect::<Result<Vec<_>, String>>()?;
+        let records = (0..count).map(|_| self.record().ok_or(CUT)).collect::<Result<Vec<_>, _>>()?;
         if self.0.has_remaining() {
             return Err("there is more behind its records".to_owned());
         }
         Ok(ProduceFrame { id: Some(json!(id)), sequence, acks, topic, records, formats: Formats::default() })
     }
 
-    fn record(&mut self) -> Result<NewRecord, String> {
-        const CUT: &str = "a record is cut";
-        let partition = self.i32().ok_or(CUT)?;
-        let timestamp_ms = self.i64().ok_or(CUT)?;
-        if partition < -1 || timestamp_ms < -1 {
-            return Err("a partition or a timestamp is negative".to_owned());
-        }
-        let (key, value) = (self.field().ok_or(CUT)?, self.field().ok_or(CUT)?);
-        let header_count = self.varint().and_then(|count| usize::try_from(count).ok()).ok_or(CUT)?;
+    /// None: it is cut, and what comes behind it cannot be read either.
+    fn record(&mut self) -> Option<Result<NewRecord, String>> {
+        let (partition, timestamp_ms) = (self.i32()?, self.i64()?);
+        let (key, value) = (self.field()?, self.field()?);
+        let header_count = self.varint().and_then(|count| usize::try_from(count).ok())?;
         if header_count > self.0.len() / 2 {
-            return Err(CUT.to_owned());
+            return None;
         }
         let mut headers = Vec::with_capacity(header_count);
+        let mut has_names = true;
         for _ in 0..header_count {
-            let name = self.field().ok_or(CUT)?.ok_or("a header has no name")?;
-            headers.push((name, self.field().ok_or(CUT)?));
+            let (name, value) = (self.field()?, self.field()?);
+            has_names &= name.is_some();
+            headers.push((name.unwrap_or_default(), value));
         }
-        Ok(NewRecord {
-            partition: (partition >= 0).then_some(partition),
-            key,
-            value,
-            headers,
-            timestamp_ms: (timestamp_ms >= 0).then_some(timestamp_ms),
+        Some(if partition < -1 || timestamp_ms < -1 {
+            Err("a partition or a timestamp is negative".to_owned())
+        } else if !has_names {
+            Err("a header has no name".to_owned())
+        } else {
+            Ok(NewRecord {
+                partition: (partition >= 0).then_some(partition),
+                key,
+                value,
+                headers,
+                timestamp_ms: (timestamp_ms >= 0).then_some(timestamp_ms),
+            })
         })
     }
 
@@ -363,7 +367,7 @@ mod tests {
         let parsed = parse(frame.clone().into()).unwrap();
         assert_eq!((parsed.id, parsed.sequence, parsed.acks), (Some(json!(7)), Some(12), Acks::All));
         assert_eq!(parsed.topic.as_deref(), Some("orders"));
-        let record = &parsed.records[0];
+        let record = parsed.records[0].as_ref().unwrap();
         assert_eq!((record.partition, record.timestamp_ms, &record.key), (None, None, &None));
         assert_eq!(record.headers, [(Bytes::from("h"), None)]);
         for at in 0..frame.len() {
@@ -379,6 +383,25 @@ mod tests {
         assert!(other(1, 1).contains("kind 1"));
         assert!(other(18, 9).contains("acks"));
         assert!(other(27, 0xff).contains("cut"), "a count that cannot be");
+    }
+
+    #[test]
+    fn a_bad_record_is_told_in_its_place() {
+        let check = |bad: &[u8], part: &str| {
+            let mut frame = produce_frame();
+            frame[30] = 2; // the last byte of the count
+            frame.extend_from_slice(bad);
+            let parsed = parse(frame.into()).unwrap();
+            assert!(parsed.records[0].is_ok());
+            let message = parsed.records[1].as_ref().unwrap_err();
+            assert!(message.contains(part), "{message}");
+        };
+        let record = |partition: i32, timestamp_ms: i64, rest: &[u8]| {
+            [&partition.to_be_bytes()[..], &timestamp_ms.to_be_bytes(), rest].concat()
+        };
+        check(&record(-2, -1, &[1, 1, 0]), "negative");
+        check(&record(0, -2, &[1, 1, 0]), "negative");
+        check(&record(0, -1, &[1, 1, 2, 1, 1]), "no name");
     }
 
     #[test]

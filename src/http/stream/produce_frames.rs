@@ -19,7 +19,7 @@ use super::super::doors::Doors;
 use super::super::idempotency::IdempotencyKey;
 use super::super::json;
 use super::super::problem::RestError;
-use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce};
+use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce_good};
 use super::frames;
 use super::values::Formats;
 
@@ -34,21 +34,28 @@ pub struct ProduceFrame {
     pub acks: Acks,
     /// None: that of the socket.
     pub topic: Option<String>,
-    pub records: Vec<NewRecord>,
+    /// What is wrong with one is told in its place.
+    pub records: Vec<Result<NewRecord, String>>,
     /// Of the answer.
     pub formats: Formats,
 }
 
 #[derive(Deserialize)]
-struct RawProduce<'a> {
+struct RawProduce<R> {
     topic: Option<String>,
     seq: Option<u64>,
     #[serde(default)]
     offset_str: bool,
     #[serde(default)]
     acks: Value,
-    #[serde(borrow)]
-    records: Vec<RawRecord<'a>>,
+    records: Vec<R>,
+}
+
+impl<R> RawProduce<R> {
+    fn map<S>(self, read: impl FnMut(R) -> S) -> RawProduce<S> {
+        let RawProduce { topic, seq, offset_str, acks, records } = self;
+        RawProduce { topic, seq, offset_str, acks, records: records.into_iter().map(read).collect() }
+    }
 }
 
 #[derive(Deserialize)]
@@ -72,7 +79,7 @@ struct Wrapped {
 
 /// Reads the fields of a `produce` in JSON; its `id` has been read already.
 pub fn parse(text: &[u8], id: Option<Value>) -> Result<ProduceFrame, String> {
-    let raw: RawProduce = serde_json::from_slice(text).map_err(|error| format!("produce: {error}"))?;
+    let raw = read(text).map_err(|error| format!("produce: {error}"))?;
     let acks = match &raw.acks {
         Value::Null => Acks::All,
         acks if *acks == json!("all") || *acks == json!(-1) => Acks::All,
@@ -80,9 +87,21 @@ pub fn parse(text: &[u8], id: Option<Value>) -> Result<ProduceFrame, String> {
         acks if *acks == json!("0") || *acks == json!(0) => Acks::None,
         acks => return Err(format!("acks={acks} is not all, 1 or 0")),
     };
-    let records = raw.records.into_iter().map(record).collect::<Result<Vec<_>, _>>()?;
+    let new_record = |raw: ReadRecord| raw.map_err(|error| json::what_is_wrong(&error)).and_then(record);
+    let records = raw.records.into_iter().map(new_record).collect();
     let formats = Formats { has_text_offsets: raw.offset_str, ..Formats::default() };
     Ok(ProduceFrame { id, sequence: raw.seq, acks, topic: raw.topic, records, formats })
+}
+
+type ReadRecord<'a> = Result<RawRecord<'a>, serde_json::Error>;
+
+/// Nearly always all records are good, and read in one go.
+fn read(text: &[u8]) -> Result<RawProduce<ReadRecord<'_>>, serde_json::Error> {
+    if let Ok(raw) = serde_json::from_slice::<RawProduce<RawRecord>>(text) {
+        return Ok(raw.map(Ok));
+    }
+    let raw: RawProduce<&RawValue> = serde_json::from_slice(text)?;
+    Ok(raw.map(|record| serde_json::from_str(record.get())))
 }
 
 fn record(raw: RawRecord) -> Result<NewRecord, String> {
@@ -126,7 +145,7 @@ pub async fn store(doors: &web::Data<Doors>, session: &str, topic: &str, frame: 
     }
     let idempotency = sequence.map(|sequence| IdempotencyKey::of_sequence(session, sequence));
     let options = ProduceOptions { acks, timeout: STORED_WITHIN, idempotency };
-    let outcomes = match produce(doors, topic, records, options).await {
+    let outcomes = match produce_good(doors, topic, records, options).await {
         Ok(outcomes) => outcomes,
         Err(refusal) => {
             let is_retriable = refusal.code.is_retriable();
@@ -146,8 +165,12 @@ pub async fn store(doors: &web::Data<Doors>, session: &str, topic: &str, frame: 
     frames::text(&frame)
 }
 
-fn result(outcome: &Result<Stored, NotStored>, sequence: Option<u64>, formats: Formats) -> Value {
-    match outcome {
+fn result(outcome: &Result<Result<Stored, NotStored>, String>, sequence: Option<u64>, formats: Formats) -> Value {
+    let stored = match outcome {
+        Ok(stored) => stored,
+        Err(message) => return json!({ "error_code": 400, "message": message, "retriable": false }),
+    };
+    match stored {
         Ok(Stored { partition, offset, timestamp_ms }) => {
             json!({ "partition": partition, "offset": formats.offset(*offset), "ts": timestamp_ms })
         }
@@ -177,12 +200,13 @@ mod tests {
             {"value":{"$b64":"/wA="}},{"value":null},{"value":{"$b64":"AA==","more":1}}]}"#;
         let frame = parse(text, Some(json!(9))).unwrap();
         assert_eq!((frame.sequence, frame.acks, frame.topic.as_deref()), (Some(4), Acks::Leader, Some("t")));
-        let first = &frame.records[0];
+        let records: Vec<_> = frame.records.into_iter().map(Result::unwrap).collect();
+        let first = &records[0];
         assert_eq!((first.key.as_deref(), first.value.as_deref()), (Some(&b"k"[..]), Some(&b"{\"a\":1.0}"[..])));
         assert_eq!((first.partition, first.timestamp_ms), (Some(2), Some(5)));
         let headers = [(Bytes::from("h"), Some(Bytes::from("v"))), (Bytes::from("n"), None)];
         assert_eq!(first.headers, headers);
-        let values: Vec<_> = frame.records[1..].iter().map(|record| record.value.as_deref()).collect();
+        let values: Vec<_> = records[1..].iter().map(|record| record.value.as_deref()).collect();
         assert_eq!(values, [Some(&b"\xff\0"[..]), None, Some(&b"{\"$b64\":\"AA==\",\"more\":1}"[..])]);
     }
 
@@ -195,8 +219,25 @@ mod tests {
         check(r#"{"records":1}"#, "produce");
         check(r#"{}"#, "records");
         check(r#"{"acks":2,"records":[]}"#, "acks=2");
-        check(r#"{"records":[{"value":{"$b64":"!"}}]}"#, "base64");
-        check(r#"{"records":[{"timestamp":-1}]}"#, "timestamp");
         check(r#"{"seq":-1,"records":[]}"#, "produce");
+        check(r#"{"records":[{"value":}]}"#, "column 22");
+    }
+
+    #[test]
+    fn a_bad_record_is_told_in_its_place() {
+        let check = |bad: &str, part: &str| {
+            let text = format!(r#"{{"type":"produce","seq":3,"records":[{{"value":1}},{bad},{{}}]}}"#);
+            let frame = parse(text.as_bytes(), None).unwrap();
+            let is_good: Vec<_> = frame.records.iter().map(Result::is_ok).collect();
+            assert_eq!((frame.sequence, is_good), (Some(3), vec![true, false, true]), "{bad}");
+            let message = frame.records[1].as_ref().unwrap_err();
+            assert!(message.contains(part), "{message}");
+        };
+        check(r#"{"value":{"$b64":"!"}}"#, "base64");
+        check(r#"{"headers":[["h",{"$b64":"!"}]]}"#, "base64");
+        check(r#"{"headers":[["h"]]}"#, "invalid length 1");
+        check(r#"{"timestamp":-1}"#, "timestamp");
+        check(r#"{"timestamp":"now"}"#, "invalid type: string \"now\"");
+        check("7", "invalid type: integer `7`");
     }
 }
