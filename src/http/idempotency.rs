@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The numbered frames of a producer (`capek_state::stream::ProduceSlot`) are the same with another id, which its later frames use
-//! again in the next epoch, so that a partition remembers few of them.
+//! again in the next epoch, so that a partition remembers few of them. Their sequence is made of the records, too.
 
 use capek_state::stream::ProduceSlot;
 use capek_wire::ids::{PartitionIndex, ProducerId};
@@ -28,8 +28,8 @@ pub const HEADER: &str = "Idempotency-Key";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencyKey {
     digest: [u8; 20],
-    /// Of a producer that counts; None: the records themselves make the sequence.
-    epoch: Option<i16>,
+    /// Of a producer that counts.
+    epoch: i16,
 }
 
 /// As what the batch is written.
@@ -42,7 +42,7 @@ pub struct KeyedProducer {
 
 impl IdempotencyKey {
     pub fn new(key: &[u8]) -> IdempotencyKey {
-        IdempotencyKey { digest: Sha1::digest(key).into(), epoch: None }
+        IdempotencyKey { digest: Sha1::digest(key).into(), epoch: 0 }
     }
 
     /// Of a frame that its producer has counted.
@@ -50,7 +50,7 @@ impl IdempotencyKey {
         let ProduceSlot { generation, lane, epoch } = ProduceSlot::of(sequence);
         let digest = Sha1::new().chain_update(b"producer\0").chain_update(producer).chain_update(b"\0");
         let digest = digest.chain_update(generation.to_be_bytes()).chain_update(lane.to_be_bytes());
-        IdempotencyKey { digest: digest.finalize().into(), epoch: Some(epoch) }
+        IdempotencyKey { digest: digest.finalize().into(), epoch }
     }
 
     /// Where records go that name neither a partition nor a key.
@@ -63,9 +63,6 @@ impl IdempotencyKey {
         let id = Sha1::new().chain_update(self.digest).chain_update((index as u64).to_be_bytes()).finalize();
         let id = i64::from_be_bytes(*id.first_chunk().expect("a digest has 20 bytes"));
         let id = (id & (KEYED_PRODUCER_ID_FIRST - 1)) | KEYED_PRODUCER_ID_FIRST;
-        if let Some(epoch) = self.epoch {
-            return KeyedProducer { id, epoch, sequence: 0 };
-        }
         let mut content = Sha1::new();
         for record in records {
             add(&mut content, record.key.as_deref());
@@ -79,7 +76,7 @@ impl IdempotencyKey {
         }
         let content = content.finalize();
         let sequence = i32::from_be_bytes(*content.first_chunk().expect("a digest has 20 bytes"));
-        KeyedProducer { id, epoch: 0, sequence: sequence & i32::MAX }
+        KeyedProducer { id, epoch: self.epoch, sequence: sequence & i32::MAX }
     }
 }
 
@@ -124,7 +121,10 @@ mod tests {
         assert_eq!(first, producer("s", 3));
         assert!(first.id >= KEYED_PRODUCER_ID_FIRST);
         let later = producer("s", 3 + 64);
-        assert_eq!((later.id, later.epoch, later.sequence), (first.id, 1, 0));
+        assert_eq!((later.id, later.epoch), (first.id, 1));
+        let other = IdempotencyKey::of_sequence("s", 3).producer(0, [&record("k", "w")].into_iter());
+        assert_eq!((other.id, other.epoch), (first.id, 0));
+        assert_ne!(other.sequence, first.sequence, "the number was used for other records");
         assert_ne!(producer("s", 4).id, first.id);
         assert_ne!(producer("t", 3).id, first.id);
         assert_ne!(producer("s", 3 + 64 * 32_768).id, first.id, "epochs are used up: another generation");

@@ -269,6 +269,42 @@ fn the_good_records_of_a_partly_bad_frame_are_stored_and_the_bad_are_told() {
     assert_eq!(end_offset(&broker, "t", 0), bad.len() as i64);
 }
 
+/// A client that has lost its count is told so: its records are not those that were stored under that number.
+#[test]
+fn a_number_that_was_used_for_other_records_is_refused() {
+    let mut broker = Broker::start();
+    broker.create_topic("t", 1);
+    let produced = |broker: &Broker, sequence: u64, celsius: f64| {
+        let mut socket = Socket::open(broker, "/v1/topics/t/produce/ws?session=sensor-7");
+        socket.send(json!({"type": "produce", "seq": sequence, "records": [{"value": {"celsius": celsius}}]}));
+        socket.until("produced", &[])["results"][0].clone()
+    };
+    // The numbers go round once, so that some are written in a later epoch.
+    let mut socket = Socket::open(&broker, "/v1/topics/t/produce/ws?session=sensor-7");
+    for sequence in 0..70 {
+        socket.send(json!({"type": "produce", "seq": sequence, "records": [{"value": {"celsius": sequence}}]}));
+        assert_eq!(socket.until("produced", &[])["results"][0]["offset"], json!(sequence));
+    }
+    for crashes in [false, true] {
+        if crashes {
+            broker.kill();
+            broker.start_again();
+        }
+        for sequence in [69, 63] {
+            let other = produced(&broker, sequence, 99.5);
+            assert_eq!((&other["error_code"], &other["retriable"]), (&json!(409), &json!(false)), "{other}");
+            assert!(other["message"].as_str().is_some_and(|message| message.contains("other records")), "{other}");
+            let mut again = Socket::open(&broker, "/v1/topics/t/produce/ws?session=sensor-7");
+            let value = json!({"celsius": sequence});
+            again.send(json!({"type": "produce", "seq": sequence, "records": [{"value": value}]}));
+            assert_eq!(again.until("produced", &[])["results"][0]["offset"], json!(sequence), "crashes: {crashes}");
+        }
+        let restarted = produced(&broker, 0, 99.5);
+        assert_eq!((&restarted["error_code"], &restarted["retriable"]), (&json!(409), &json!(false)), "{restarted}");
+    }
+    assert_eq!(end_offset(&broker, "t", 0), 70);
+}
+
 /// More than may be in flight is not read; that is told once.
 #[test]
 fn a_producer_that_is_ahead_of_its_answers_is_told_once() {

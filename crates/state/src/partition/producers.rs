@@ -11,6 +11,9 @@
 //!     same epoch, anything else        OUT_OF_ORDER_SEQUENCE_NUMBER
 //! ```
 //!
+//! Who stands for a key (`capek_wire::keyed`) writes one batch in an epoch, with a sequence that is made of what it holds: it may
+//! begin an epoch anywhere, and nothing is next.
+//!
 //! Kafka takes any sequence of each producer without a state. A producer's first batch may then be lost: it waits at a leader that
 //! is cut off, the second one reaches the next leader, and the client takes the first for stored, as what follows it is. See
 //! [`NewProducers`].
@@ -20,7 +23,7 @@ use std::collections::BTreeMap;
 use capek_wire::batch::BatchHeader;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{Offset, ProducerId};
-use capek_wire::keyed::KeyedProducers;
+use capek_wire::keyed::{KEYED_PRODUCER_ID_FIRST, KeyedProducers};
 
 use super::new_producers::NewProducers;
 use crate::Refusal;
@@ -107,13 +110,15 @@ impl Producers {
                 ),
             ));
         }
+        let is_keyed = header.producer_id >= KEYED_PRODUCER_ID_FIRST;
         if header.producer_epoch > producer.epoch {
-            return if header.base_sequence == 0 { Ok(None) } else { Err(new_epoch_not_at_zero(header, producer)) };
+            let is_first = header.base_sequence == 0 || is_keyed;
+            return if is_first { Ok(None) } else { Err(new_epoch_not_at_zero(header, producer)) };
         }
         if let Some(duplicate) = producer.find(header) {
             return Ok(Some(duplicate));
         }
-        if header.base_sequence != producer.next_sequence() {
+        if is_keyed || header.base_sequence != producer.next_sequence() {
             return Err(out_of_order(header, producer.last_sequence()));
         }
         Ok(None)

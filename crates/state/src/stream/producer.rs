@@ -1,7 +1,8 @@
 //! How a producer's numbered frames are known again, also over another connection and after a crash of the broker.
 //!
-//! A frame's records are written in the name of one of [`IN_FLIGHT_MAX`] producers, in turn, each time in its next epoch; the
-//! leader of a partition does the rest by the rules that it has for idempotent producers:
+//! A frame's records are written in the name of one of [`IN_FLIGHT_MAX`] producers, in turn, each time in its next epoch, with a
+//! sequence that is made of what they hold; the leader of a partition does the rest by the rules that it has for idempotent
+//! producers:
 //!
 //! ```text
 //!   sequence             0  1 … 63   64 65 … 127   …  2097151   2097152 …
@@ -9,6 +10,7 @@
 //!   epoch                0  0 …  0    1  1 …   1   …    32767         0 …
 //!
 //!   the same frame again            duplicate: answered like the first time
+//!   its number with other records   OUT_OF_ORDER_SEQUENCE_NUMBER: a client that has lost its count must not take them for stored
 //!   one that 64 later overtook      INVALID_PRODUCER_EPOCH: it cannot be told any more, and is not stored
 //! ```
 //!

@@ -280,9 +280,24 @@ fn what_is_in_flight_is_bounded_and_cannot_overtake_itself() {
 fn write(leader: &mut Leader, sequence: u64, records: i32) -> Result<Admitted, ErrorCode> {
     let slot = ProduceSlot::of(sequence);
     let producer = KEYED_PRODUCER_ID_FIRST + ((slot.generation << 8) + slot.lane) as i64;
-    let batch = idempotent(From { producer, epoch: slot.epoch, sequence: 0 }, records);
+    // As good as made of what the frame holds.
+    let content = (sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as i32 ^ records;
+    let batch = idempotent(From { producer, epoch: slot.epoch, sequence: content }, records);
     let config = TopicConfig::default();
     leader.admit(&batch, &context(&config)).map_err(|refusal| refusal.code)
+}
+
+/// Its client has lost its count.
+#[test]
+fn another_frame_of_the_same_number_is_refused() {
+    let mut leader = leader_at(0);
+    for sequence in 0..100 {
+        assert!(matches!(write(&mut leader, sequence, 1), Ok(Admitted::Append { .. })), "{sequence}");
+    }
+    for sequence in 36..100 {
+        assert_eq!(write(&mut leader, sequence, 2), Err(ErrorCode::OutOfOrderSequenceNumber), "{sequence}");
+    }
+    assert_eq!(leader.log_end(), 100);
 }
 
 #[test]
