@@ -38,7 +38,7 @@ Format (-f): %t topic, %p partition, %o offset, %k key, %v value (%s too), %K %V
 
 Expressions (--where): key, value, topic, partition, offset, timestamp, header.NAME, and paths into a JSON value:
   value.items[0].price > 10 && (key startsWith 'eu-' || header.kind == \"test\") && !(value.name =~ '^a.*')
-  operators: == != < <= > >= contains startsWith =~ !~ && || ! ( ); null is what is not there.
+  operators: == != < <= > >= contains startsWith ^= =~ !~ && || ! ( ); null is what is not there.
 
 Groups (-g): partitions are shared with the group's other members; goes on where the group has committed, and where it
   has not with -o start (default) or -o end. What was printed is committed every 5 seconds and at the end (Ctrl-C).";

@@ -19,7 +19,8 @@ pub struct Placed {
 }
 
 /// Longer ones first.
-const SIGNS: [&str; 16] = ["==", "!=", "<=", ">=", "=~", "!~", "&&", "||", "<", ">", "!", "(", ")", "[", "]", "."];
+const SIGNS: [&str; 17] =
+    ["==", "!=", "<=", ">=", "^=", "=~", "!~", "&&", "||", "<", ">", "!", "(", ")", "[", "]", "."];
 
 pub fn at(position: usize, problem: impl std::fmt::Display) -> String {
     format!("position {position}: {problem}")

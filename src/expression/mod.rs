@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! expression = and, { "||", and }            and   = not, { "&&", not }            not = [ "!" ], test
-//! test       = operand, [ ("==" | "!=" | "<" | "<=" | ">" | ">=" | "=~" | "!~" | "contains" | "startsWith"), operand ]
+//! test       = operand, [ ("==" | "!=" | "<" | "<=" | ">" | ">=" | "=~" | "!~" | "contains" | "startsWith" | "^="), operand ]
 //! operand    = "(" expression ")" | 'text' | "text" | number | true | false | null
 //!            | key | value | topic | offset | partition | timestamp | header.NAME | headers["NAME"]
 //!            | value.a.b | value[0] | value["a b"]              a path into the value as JSON
@@ -120,6 +120,7 @@ mod tests {
                 ("header.absent == null", true),
                 ("value contains 'milk'", true),
                 ("key startsWith 'k-'", true),
+                ("key ^= \"k-\" && !(key ^= '-')", true),
                 ("key =~ '^k-[0-9]+$'", true),
                 ("key !~ '7$'", false),
                 ("value.items contains 'tea'", true),

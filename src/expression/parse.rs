@@ -82,6 +82,7 @@ impl Parser {
             Token::Sign(">=") => Comparison::GreaterOrEqual,
             Token::Word(word) if word == "contains" => Comparison::Contains,
             Token::Word(word) if word == "startsWith" => Comparison::StartsWith,
+            Token::Sign("^=") => Comparison::StartsWith,
             Token::Sign(sign @ ("=~" | "!~")) => {
                 let is_negated = *sign == "!~";
                 self.next += 1;
