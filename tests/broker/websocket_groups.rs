@@ -85,6 +85,11 @@ fn what_is_acknowledged_is_committed_and_the_rest_comes_again() {
     assert_eq!(committed(&broker, "g", 0), Some(7), "a seek alone commits nothing");
     socket.send(json!({"type": "ack", "id": 12, "through": through("t", 0, 1)}));
     assert_eq!(socket.until("acked", &["caught_up"])["committed"], through("t", 0, 2));
+    // By somebody else who has done the work.
+    let body = json!({"through": through("t", 0, 5)}).to_string();
+    let acked = call("POST", &broker.http("/v1/groups/g/ack"), &[JSON], &body).expect(200);
+    assert_eq!(acked["committed"], through("t", 0, 6));
+    assert_eq!(committed(&broker, "g", 0), Some(6));
 }
 
 #[test]

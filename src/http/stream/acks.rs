@@ -1,5 +1,5 @@
 //! `POST /v1/groups/{group}/ack`: what a stream of the group has sent is done. For members that have no way back to their broker
-//! of their own: Server-Sent Events and lines of JSON.
+//! of their own (Server-Sent Events and lines of JSON), and for whoever does the work of one that has.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};

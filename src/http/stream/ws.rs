@@ -147,6 +147,7 @@ async fn connect(
             Some(opened.subscription(FIRST_SUBSCRIPTION, wanted, wanted.credit, encoder))
         }
     };
+    let group = wanted.as_ref().and_then(|wanted| wanted.member.as_ref()).map(|member| member.group.clone());
     let (body, senders) = StreamBody::new(Framing::WebSocket, doors.begin());
     // The channel is new: it has room.
     let _ = senders.control.try_send(welcome(&doors, &name, heartbeat));
@@ -159,7 +160,7 @@ async fn connect(
         heartbeat,
         rotate_after: None,
         encoder: frames::of_session(),
-        group: None,
+        group,
     };
     let session = session.start(&doors, senders).await?;
     let client = Client {
