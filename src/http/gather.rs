@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(poll(&mut waiting), Poll::Pending);
         let gathering = waiting.gathering.clone();
         drop(Unanswered(&gathering));
-        let unknown = NotStored { code: ErrorCode::UnknownServerError, message: None };
+        let unknown = NotStored::new(ErrorCode::UnknownServerError, None);
         assert_eq!(poll(&mut waiting), Poll::Ready(Err(unknown)));
     }
 

@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::cluster_admin::Refused;
 use super::json;
+use super::produce::NotStored;
 
 /// An error of `/v1`, or one that comes before any path is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Problem {
     pub detail: String,
     /// Kafka's code, when it is one of Kafka's errors.
     pub code: Option<ErrorCode>,
+    /// Whether it may go away by itself.
+    pub is_retriable: bool,
     /// Where the JSON is wrong.
     pub position: Option<JsonPosition>,
 }
@@ -35,7 +38,7 @@ pub struct JsonPosition {
 
 impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into(), code: None, position: None }
+        Problem { status, detail: detail.into(), code: None, is_retriable: false, position: None }
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Problem {
@@ -61,7 +64,22 @@ impl Problem {
     /// One of Kafka's errors; without a message of its own it has the code's.
     pub fn kafka(code: ErrorCode, message: Option<String>) -> Problem {
         let detail = message.unwrap_or_else(|| code.message().to_owned());
-        Problem { status: status_of(code), detail, code: Some(code), position: None }
+        let is_retriable = code.is_retriable();
+        Problem { status: status_of(code), detail, code: Some(code), is_retriable, position: None }
+    }
+
+    /// Of a topic that is there.
+    pub fn no_such_partition(detail: String) -> Problem {
+        Problem { is_retriable: false, ..Problem::kafka(ErrorCode::UnknownTopicOrPartition, Some(detail)) }
+    }
+
+    /// In the numbers of REST, which frames of a WebSocket have, too.
+    pub fn error_code(&self) -> u32 {
+        match self.code {
+            Some(ErrorCode::UnknownTopicOrPartition) if !self.is_retriable => PARTITION_NOT_FOUND,
+            Some(code) => RestError::kafka(code, None).error_code,
+            None => self.status.as_u16().into(),
+        }
     }
 
     /// JSON that cannot be read; `line_offset` is how many lines of the body come before it.
@@ -82,7 +100,7 @@ impl Problem {
         });
         if let Some(code) = self.code {
             body["error"] = json!(code.name());
-            body["retriable"] = json!(code.is_retriable());
+            body["retriable"] = json!(self.is_retriable);
         }
         if let Some(position) = self.position {
             body["position"] = json!({ "line": position.line, "column": position.column });
@@ -126,6 +144,13 @@ pub fn status_of(code: ErrorCode) -> StatusCode {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         Problem::kafka(refusal.code, refusal.message.map(|message| message.into_owned()))
+    }
+}
+
+impl From<&NotStored> for Problem {
+    fn from(not_stored: &NotStored) -> Problem {
+        let NotStored { code, message, is_retriable } = not_stored;
+        Problem { is_retriable: *is_retriable, ..Problem::kafka(*code, message.clone()) }
     }
 }
 
@@ -185,7 +210,7 @@ impl RestError {
     }
 
     pub fn partition_not_found() -> RestError {
-        RestError::new(40402, "Partition not found.")
+        RestError::new(PARTITION_NOT_FOUND, "Partition not found.")
     }
 
     /// For an error that concerns the whole request.
@@ -210,14 +235,19 @@ impl RestError {
             ErrorCode::GroupIdNotFound => RestError::new(40405, "Consumer group id not found."),
             ErrorCode::MessageTooLarge | ErrorCode::RecordListTooLarge => RestError::new(413, message),
             ErrorCode::ThrottlingQuotaExceeded => RestError::new(42901, message),
-            _ => RestError { status: StatusCode::INTERNAL_SERVER_ERROR, ..RestError::new(record_code(code), message) },
+            _ => RestError {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                ..RestError::new(record_code(code.is_retriable()), message)
+            },
         }
     }
 }
 
+const PARTITION_NOT_FOUND: u32 = 40402;
+
 /// The code of a single record that was not stored.
-pub fn record_code(code: ErrorCode) -> u32 {
-    if code.is_retriable() { 50003 } else { 50002 }
+pub fn record_code(is_retriable: bool) -> u32 {
+    if is_retriable { 50003 } else { 50002 }
 }
 
 impl fmt::Display for RestError {
@@ -317,6 +347,16 @@ mod tests {
         assert_eq!(problem.position, Some(JsonPosition { line: 2, column: 5 }));
         assert_eq!(problem.detail, "this is not JSON: EOF while parsing a value at line 2 column 5");
         assert_eq!(problem.body()["position"], json!({"line": 2, "column": 5}));
+    }
+
+    #[test]
+    fn a_partition_that_is_not_there_is_not_waited_for() {
+        let check = |problem: Problem, error_code: u32, is_retriable: bool| {
+            assert_eq!((problem.error_code(), problem.body()["retriable"].clone()), (error_code, json!(is_retriable)));
+            assert_eq!(problem.status, StatusCode::NOT_FOUND);
+        };
+        check(Problem::no_such_partition("m".to_owned()), 40402, false);
+        check(Problem::kafka(ErrorCode::UnknownTopicOrPartition, None), 40401, true);
     }
 
     #[test]

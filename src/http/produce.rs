@@ -44,6 +44,14 @@ pub struct Stored {
 pub struct NotStored {
     pub code: ErrorCode,
     pub message: Option<String>,
+    /// Nearly always as Kafka has it of the code.
+    pub is_retriable: bool,
+}
+
+impl NotStored {
+    pub fn new(code: ErrorCode, message: Option<String>) -> NotStored {
+        NotStored { code, message, is_retriable: code.is_retriable() }
+    }
 }
 
 /// How to store.
@@ -99,7 +107,7 @@ pub async fn produce(
         // A task that panicked leaves its records without an outcome, which is what they get below.
         note(&mut outcomes, stored.await.unwrap_or_default());
     }
-    let unknown = || Err(NotStored { code: ErrorCode::UnknownServerError, message: None });
+    let unknown = || Err(NotStored::new(ErrorCode::UnknownServerError, None));
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect())
 }
 
@@ -161,7 +169,8 @@ pub(super) fn choose_partition(
 
 pub(super) fn no_such_partition(topic: &str, partition: PartitionIndex, partition_count: i32) -> NotStored {
     let message = format!("partition {partition} is not in the range [0...{partition_count}) of topic {topic}");
-    NotStored { code: ErrorCode::UnknownTopicOrPartition, message: Some(message) }
+    // The topic is there: nothing is to be waited for.
+    NotStored { is_retriable: false, ..NotStored::new(ErrorCode::UnknownTopicOrPartition, Some(message)) }
 }
 
 /// Batches of one partition go one after the other, so that records keep their order.
@@ -217,10 +226,10 @@ pub(super) fn outcome_of(
 ) -> Result<Stored, NotStored> {
     if answer.error == ErrorCode::OutOfOrderSequenceNumber {
         let message = format!("this {} was used for other records", idempotency::HEADER);
-        return Err(NotStored { code: answer.error, message: Some(message) });
+        return Err(NotStored::new(answer.error, Some(message)));
     }
     if answer.error != ErrorCode::None {
-        return Err(NotStored { code: answer.error, message: answer.message.clone() });
+        return Err(NotStored::new(answer.error, answer.message.clone()));
     }
     let timestamp_ms = if answer.log_append_time_ms >= 0 { answer.log_append_time_ms } else { timestamp_ms };
     Ok(Stored { partition, offset: answer.base_offset + position as Offset, timestamp_ms })
@@ -345,6 +354,6 @@ mod tests {
         let answer = PartitionAnswer { base_offset: 40, ..PartitionAnswer::error(ErrorCode::None) };
         assert_eq!(outcome_of(&answer, 2, 1, 99), Ok(Stored { partition: 1, offset: 42, timestamp_ms: 99 }));
         let refused = PartitionAnswer::error(ErrorCode::MessageTooLarge);
-        assert_eq!(outcome_of(&refused, 0, 1, 99), Err(NotStored { code: ErrorCode::MessageTooLarge, message: None }));
+        assert_eq!(outcome_of(&refused, 0, 1, 99), Err(NotStored::new(ErrorCode::MessageTooLarge, None)));
     }
 }

@@ -79,6 +79,7 @@ fn what_is_no_frame_is_an_error_and_what_is_no_protocol_a_close() {
     for (line, part) in [
         (r#"{"type":"dance","id":1}"#, "unknown type"),
         (r#"{"id":1}"#, "no frame"),
+        (r#"{"type":5,"id":1}"#, "no frame"),
         (r#"{"#, "no frame"),
         ("@hex 01ff", "binary"),
         (r#"{"type":"subscribe","topics":["t"],"from":"tomorrow"}"#, "tomorrow"),
@@ -90,6 +91,7 @@ fn what_is_no_frame_is_an_error_and_what_is_no_protocol_a_close() {
         socket.line(line);
         let error = socket.until("error", &[]);
         assert!(error["message"].as_str().is_some_and(|message| message.contains(part)), "{line}: {error}");
+        assert_eq!(error["id"].is_null(), !line.contains(r#""id":1"#), "whatever has an id has its answer: {error}");
     }
     socket.send(json!({"type": "subscribe", "id": 9, "topics": ["none"]}));
     let error = socket.until("error", &[]);
@@ -245,7 +247,9 @@ fn a_producers_frames_are_stored_once_over_connections_and_a_crash() {
     assert_eq!(ends(&broker), 202);
     other.send(json!({"type": "produce", "id": "big", "records": [{"partition": 7, "value": 1}, {"partition": 0, "value": 2}]}));
     let produced = other.until("produced", &[]);
-    assert!(produced["results"][0]["error_code"].is_i64() && produced["results"][1]["offset"].is_i64(), "{produced}");
+    let message = "partition 7 is not in the range [0...3) of topic t";
+    assert_eq!(produced["results"][0], json!({"error_code": 40402, "message": message, "retriable": false}));
+    assert!(produced["results"][1]["offset"].is_i64(), "{produced}");
 }
 
 #[test]

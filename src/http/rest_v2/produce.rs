@@ -185,8 +185,8 @@ fn result(outcome: &Result<Result<Stored, NotStored>, RestError>) -> serde_json:
         Ok(Ok(stored)) => {
             json!({ "partition": stored.partition, "offset": stored.offset, "error_code": null, "error": null })
         }
-        Ok(Err(NotStored { code, message })) => {
-            failed(record_code(*code), message.as_deref().unwrap_or(code.message()))
+        Ok(Err(NotStored { code, message, is_retriable })) => {
+            failed(record_code(*is_retriable), message.as_deref().unwrap_or(code.message()))
         }
         Err(bad) => failed(CONVERSION, &bad.message),
     }
@@ -260,9 +260,9 @@ mod tests {
     fn an_outcome_has_every_field() {
         let stored = Ok(Ok(Stored { partition: 1, offset: 7, timestamp_ms: 0 }));
         assert_eq!(result(&stored), json!({"partition": 1, "offset": 7, "error_code": null, "error": null}));
-        let failed = Ok(Err(NotStored { code: ErrorCode::NotEnoughReplicas, message: None }));
+        let failed = Ok(Err(NotStored::new(ErrorCode::NotEnoughReplicas, None)));
         assert_eq!(result(&failed)["error_code"], json!(50003));
-        let failed = Ok(Err(NotStored { code: ErrorCode::MessageTooLarge, message: None }));
+        let failed = Ok(Err(NotStored::new(ErrorCode::MessageTooLarge, None)));
         assert_eq!(result(&failed)["error_code"], json!(50002));
         let bad = result(&Err(RestError::new(400, "m")));
         assert_eq!(bad, json!({"partition": null, "offset": null, "error_code": 42203, "error": "m"}));

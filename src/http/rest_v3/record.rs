@@ -189,7 +189,7 @@ impl ReadyRecord {
 }
 
 /// A record that was not stored, in the numbers of REST.
-pub fn not_stored(NotStored { code, message }: &NotStored) -> BadRecord {
+pub fn not_stored(NotStored { code, message, .. }: &NotStored) -> BadRecord {
     let message = message.clone().unwrap_or_else(|| code.message().to_owned());
     match code {
         ErrorCode::UnknownTopicOrPartition => {
@@ -199,7 +199,7 @@ pub fn not_stored(NotStored { code, message }: &NotStored) -> BadRecord {
         ErrorCode::InvalidTopicException | ErrorCode::InvalidRecord | ErrorCode::InvalidTimestamp => {
             BadRecord { code: 40002, message }
         }
-        code => BadRecord { code: record_code(*code), message },
+        code => BadRecord { code: record_code(code.is_retriable()), message },
     }
 }
 

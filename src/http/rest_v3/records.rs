@@ -233,7 +233,7 @@ async fn store(
         Ok(stored) => stored.into_iter(),
         Err(refusal) => {
             let message = refusal.message.map(|text| text.into_owned());
-            let refused = record::not_stored(&NotStored { code: refusal.code, message });
+            let refused = record::not_stored(&NotStored::new(refusal.code, message));
             return outcomes.into_iter().map(|outcome| outcome.and(Err(refused.clone()))).collect();
         }
     };

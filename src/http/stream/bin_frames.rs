@@ -23,6 +23,7 @@ use capek_wire::ids::{Offset, PartitionIndex};
 use serde_json::{Value, json};
 
 use super::super::produce::NewRecord;
+use super::commands::FrameError;
 use super::frames;
 use super::produce_frames::ProduceFrame;
 use super::values::Formats;
@@ -155,23 +156,28 @@ fn put_varint(out: &mut Vec<u8>, value: i64) {
 }
 
 /// Reads a frame of a client; the keys and values are slices of it.
-pub fn parse(frame: Bytes) -> Result<ProduceFrame, String> {
+pub fn parse(frame: Bytes) -> Result<ProduceFrame, FrameError> {
     let mut reader = Reader(frame);
-    let cut = || "this binary frame is cut".to_owned();
-    let (version, kind) = (reader.u8().ok_or_else(cut)?, reader.u8().ok_or_else(cut)?);
-    if version != VERSION {
-        return Err(format!("version {version} of binary frames is not known"));
-    }
-    if kind != PRODUCE {
-        return Err(format!("binary frames of kind {kind} are not for a client to send"));
-    }
-    let id = reader.i64().ok_or_else(cut)?.cast_unsigned();
-    reader.produce(id).map_err(|problem| format!("frame {id}: {problem}"))
+    let id = reader.head().map_err(|message| FrameError { id: None, message })?;
+    reader.produce(id).map_err(|message| FrameError { id: Some(json!(id)), message })
 }
 
 struct Reader(Bytes);
 
 impl Reader {
+    /// Up to the id.
+    fn head(&mut self) -> Result<u64, String> {
+        let cut = || "this binary frame is cut".to_owned();
+        let (version, kind) = (self.u8().ok_or_else(cut)?, self.u8().ok_or_else(cut)?);
+        if version != VERSION {
+            return Err(format!("version {version} of binary frames is not known"));
+        }
+        if kind != PRODUCE {
+            return Err(format!("binary frames of kind {kind} are not for a client to send"));
+        }
+        self.i64().ok_or_else(cut).map(i64::cast_unsigned)
+    }
+
     fn produce(&mut self, id: u64) -> Result<ProduceFrame, String> {
         const CUT: &str = "it is cut";
         let sequence = match self.i64().ok_or(CUT)? {
@@ -373,11 +379,12 @@ mod tests {
         for at in 0..frame.len() {
             assert!(parse(Bytes::copy_from_slice(&frame[..at])).is_err(), "cut at {at}");
         }
-        assert!(parse([&frame[..], b"x"].concat().into()).unwrap_err().contains("more behind"));
+        let error = parse([&frame[..], b"x"].concat().into()).unwrap_err();
+        assert!(error.id == Some(json!(7)) && error.message.contains("more behind"), "{error:?}");
         let other = |at: usize, byte| {
             let mut frame = frame.clone();
             frame[at] = byte;
-            parse(frame.into()).unwrap_err()
+            parse(frame.into()).unwrap_err().message
         };
         assert!(other(0, 2).contains("version 2"));
         assert!(other(1, 1).contains("kind 1"));

@@ -45,10 +45,11 @@ pub struct FrameError {
     pub message: String,
 }
 
+/// Its id is read also where the type is none, so that the error has it.
 #[derive(Deserialize)]
 struct Head {
     #[serde(rename = "type")]
-    kind: String,
+    kind: Option<Value>,
     id: Option<Value>,
 }
 
@@ -118,10 +119,15 @@ pub fn answered_as(through: &[RawPlace], records: &[RawPlace]) -> Formats {
 
 /// Understands a frame. `topic` is meant where a frame names none. Unknown fields are passed over.
 pub fn parse(text: &[u8], topic: Option<&str>) -> Result<ClientFrame, FrameError> {
-    let head: Head = serde_json::from_slice(text)
-        .map_err(|error| FrameError { id: None, message: format!("this is no frame: {error}") })?;
-    let id = head.id.clone();
-    let wish = wish(&head.kind, text, topic, head.id).map_err(|message| FrameError { id: id.clone(), message })?;
+    let no_frame = |problem: String| format!("this is no frame: {problem}");
+    let Head { kind, id } = serde_json::from_slice(text)
+        .map_err(|error: serde_json::Error| FrameError { id: None, message: no_frame(error.to_string()) })?;
+    let wish = match kind {
+        Some(Value::String(kind)) => wish(&kind, text, topic, id.clone()),
+        Some(other) => Err(no_frame(format!("type={other} is no text"))),
+        None => Err(no_frame("it has no type".to_owned())),
+    };
+    let wish = wish.map_err(|message| FrameError { id: id.clone(), message })?;
     Ok(ClientFrame { id, wish })
 }
 
@@ -233,6 +239,8 @@ mod tests {
         };
         check("{", None, "no frame");
         check("[]", None, "no frame");
+        check(r#"{"type":5,"id":6}"#, Some(json!(6)), "no frame: type=5");
+        check(r#"{"id":7}"#, Some(json!(7)), "no frame: it has no type");
         check(r#"{"type":"dance","id":4}"#, Some(json!(4)), r#"unknown type "dance""#);
         check(r#"{"type":"seek","id":1,"to":[{"partition":0,"offset":1}]}"#, Some(json!(1)), "no topic");
         check(r#"{"type":"seek"}"#, None, "needs to");

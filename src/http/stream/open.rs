@@ -76,7 +76,7 @@ impl Wanted {
         let wanted = self.partitions.clone().unwrap_or_else(|| all.clone().collect());
         if let Some(missing) = wanted.iter().find(|partition| !all.contains(partition)) {
             let detail = format!("topic {} has no partition {missing}: it has {}", topic.name, all.end);
-            return Err(Problem::kafka(capek_wire::error_code::ErrorCode::UnknownTopicOrPartition, Some(detail)));
+            return Err(Problem::no_such_partition(detail));
         }
         if opened.cursors.len() + wanted.len() > PARTITIONS_MAX {
             return Err(Problem::bad_request(format!("a subscription reads {PARTITIONS_MAX} partitions at most")));

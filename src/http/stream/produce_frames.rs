@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::super::doors::Doors;
 use super::super::idempotency::IdempotencyKey;
 use super::super::json;
-use super::super::problem::RestError;
+use super::super::problem::{Problem, RestError};
 use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce_good};
 use super::frames;
 use super::values::Formats;
@@ -182,9 +182,9 @@ fn result(outcome: &Result<Result<Stored, NotStored>, String>, sequence: Option<
         Err(NotStored { code: ErrorCode::OutOfOrderSequenceNumber, .. }) if sequence.is_some() => {
             json!({ "error_code": 409, "message": "this seq was used for other records", "retriable": false })
         }
-        Err(NotStored { code, message }) => {
-            let error = RestError::kafka(*code, message.clone());
-            json!({ "error_code": error.error_code, "message": error.message, "retriable": code.is_retriable() })
+        Err(not_stored) => {
+            let problem = Problem::from(not_stored);
+            json!({ "error_code": problem.error_code(), "message": problem.detail, "retriable": problem.is_retriable })
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::codec::Decoder;
 
 use super::super::doors::Doors;
-use super::super::problem::{Problem, RestError};
+use super::super::problem::Problem;
 use super::super::v1::check_topic_name;
 use super::commands::{self, FIRST_SUBSCRIPTION, Wish};
 use super::options::Options;
@@ -173,7 +173,7 @@ impl Client {
         let length = bytes.len();
         match bin_frames::parse(bytes) {
             Ok(frame) => self.produce(frame, length).await,
-            Err(message) => self.tell(frames::error(None, 400, &message, false)).await,
+            Err(error) => self.tell(frames::error(error.id.as_ref(), 400, &error.message, false)).await,
         }
     }
 
@@ -275,12 +275,7 @@ impl Client {
 }
 
 fn problem_frame(id: Option<&Value>, problem: &Problem) -> Outgoing {
-    let is_retriable = problem.code.is_some_and(|code| code.is_retriable());
-    let error_code = match problem.code {
-        Some(code) => RestError::kafka(code, None).error_code,
-        None => problem.status.as_u16().into(),
-    };
-    frames::error(id, error_code, &problem.detail, is_retriable)
+    frames::error(id, problem.error_code(), &problem.detail, problem.is_retriable)
 }
 
 /// Something in flight: it has its answer, or will never have one, when this is dropped.

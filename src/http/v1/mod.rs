@@ -102,7 +102,7 @@ fn partitions_of(doors: &Doors, topic: &str, query: &QueryPairs) -> Result<Vec<P
             partition.ok_or_else(|| Problem::bad_request(format!("partitions={list}: '{item}' is no partition")))?;
         if !(0..count).contains(&partition) {
             let detail = format!("topic {topic} has no partition {partition}: it has {count}");
-            return Err(Problem::kafka(ErrorCode::UnknownTopicOrPartition, Some(detail)));
+            return Err(Problem::no_such_partition(detail));
         }
         if !partitions.contains(&partition) {
             partitions.push(partition);

@@ -90,7 +90,7 @@ async fn store_one(
     let began = Instant::now();
     let stored = Gatherer::of(request).produce(doors, topic, record, options, body).await?;
     let mut text = String::with_capacity(ANSWER_BYTES);
-    put_stored(&mut text, &stored.map_err(|not_stored| problem_of(&not_stored))?);
+    put_stored(&mut text, &stored.map_err(|not_stored| Problem::from(&not_stored))?);
     let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(timed(HttpResponse::Ok().insert_header(json).body(text), began))
 }
@@ -191,7 +191,7 @@ fn outcomes(
     let mut stored = stored.into_iter();
     let missing = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record has no outcome");
     let outcome = |value: Result<Bytes, Problem>| {
-        value.and_then(|_| stored.next().ok_or_else(missing)?.map_err(|not_stored| problem_of(&not_stored)))
+        value.and_then(|_| stored.next().ok_or_else(missing)?.map_err(|not_stored| Problem::from(&not_stored)))
     };
     values.into_iter().map(outcome).collect()
 }
@@ -297,10 +297,6 @@ fn put_stored(out: &mut String, stored: &Stored) {
     let offset: &dyn Display = if *offset >= 0 { offset } else { &"null" };
     write!(out, "{{\"partition\":{partition},\"offset\":{offset},\"timestamp\":{timestamp_ms}}}")
         .expect("text is written to memory");
-}
-
-fn problem_of(not_stored: &NotStored) -> Problem {
-    Problem::kafka(not_stored.code, not_stored.message.clone())
 }
 
 /// 207 when only some are stored; when none is, the status is that of the first failure.
