@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::body::{self, Size};
 use super::doors::Doors;
+use super::objects;
 use super::problem::Problem;
 use super::query::QueryPairs;
 use super::routes::{self, Endpoint};
@@ -85,7 +86,7 @@ async fn victim(request: &HttpRequest, payload: web::Payload, doors: &Doors) -> 
         return Err(Problem::bad_request("the body must be application/json"));
     }
     let body = body::read(request, payload, Size::Small, &doors.bodies).await?;
-    serde_json::from_slice(&body.bytes).map_err(|error| Problem::json(&error, 0))
+    objects::from_slice(&body.bytes).map_err(|error| Problem::json(&error, 0))
 }
 
 fn hurt(doors: &Doors, victim: &Victim, chaos: Chaos) -> Result<HttpResponse, Problem> {

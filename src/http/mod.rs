@@ -10,7 +10,7 @@
 //!   gather      single records of one turn, in one batch        hosts     the names by which this host may be called
 //!   routes      one table of endpoints                          openapi   the document made of it, /docs
 //!   rest_v3     /v3/clusters…: Confluent's REST v3              cluster_admin, groups, offsets   what doors ask Kafka
-//!   metrics     /metrics, for Prometheus
+//!   metrics     /metrics, for Prometheus                      objects   JSON as requests have it
 //! ```
 
 mod actors;
@@ -31,6 +31,7 @@ mod idempotency;
 mod json;
 mod links;
 mod metrics;
+mod objects;
 mod offsets;
 mod openapi;
 mod openapi_schemas;

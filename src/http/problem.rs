@@ -82,11 +82,12 @@ impl Problem {
         }
     }
 
-    /// JSON that cannot be read; `line_offset` is how many lines of the body come before it.
+    /// JSON that cannot be read, or is not what was to come; `line_offset` is how many lines of the body come before it.
     pub fn json(error: &serde_json::Error, line_offset: usize) -> Problem {
         let position = JsonPosition { line: error.line() + line_offset, column: error.column() };
         let what = json::what_is_wrong(error);
-        let detail = format!("this is not JSON: {what} at line {} column {}", position.line, position.column);
+        let problem = if error.is_data() { "this JSON does not fit" } else { "this is not JSON" };
+        let detail = format!("{problem}: {what} at line {} column {}", position.line, position.column);
         Problem { position: Some(position), ..Problem::bad_request(detail) }
     }
 
@@ -347,6 +348,8 @@ mod tests {
         assert_eq!(problem.position, Some(JsonPosition { line: 2, column: 5 }));
         assert_eq!(problem.detail, "this is not JSON: EOF while parsing a value at line 2 column 5");
         assert_eq!(problem.body()["position"], json!({"line": 2, "column": 5}));
+        let error = serde_json::from_str::<Vec<u8>>("[\"n\"]").unwrap_err();
+        assert!(Problem::json(&error, 0).detail.starts_with("this JSON does not fit: invalid type"), "{error}");
     }
 
     #[test]

@@ -302,7 +302,7 @@ fn the_good_records_of_a_partly_bad_request_are_stored_and_the_bad_are_told() {
         r#"{"value":"aGk=","headers":[{"key":"h","value":"!"}]}"#,
         r#"{"value":"aGk=","timestamp":"now"}"#,
         r#"{"value":"aGk=","timestamp":-1}"#,
-        "[]",
+        r#"[null,"aGk=",null,[],null]"#,
     ];
     for (index, bad) in bad.iter().enumerate() {
         for path in ["/topics/t", "/topics/t/partitions/0"] {

@@ -257,8 +257,13 @@ fn the_good_records_of_a_partly_bad_frame_are_stored_and_the_bad_are_told() {
     let broker = Broker::start();
     broker.create_topic("t", 1);
     let mut socket = Socket::open(&broker, "/v1/topics/t/produce/ws?session=s");
-    let bad =
-        [r#"{"value":{"$b64":"!"}}"#, r#"{"timestamp":"now"}"#, r#"{"timestamp":-1}"#, r#"{"headers":[["h"]]}"#, "[]"];
+    let bad = [
+        r#"{"value":{"$b64":"!"}}"#,
+        r#"{"timestamp":"now"}"#,
+        r#"{"timestamp":-1}"#,
+        r#"{"headers":[["h"]]}"#,
+        "[0,1,null,null,[]]",
+    ];
     for (index, bad) in bad.iter().enumerate() {
         for _ in 0..2 {
             socket.line(&format!(

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::body::{self, Size};
 use super::doors::Doors;
+use super::objects;
 use super::problem::RestError;
 use super::routes::{self, Endpoint};
 
@@ -189,7 +190,7 @@ async fn read_json<T: DeserializeOwned>(
     {
         return Err(RestError::new(415, "HTTP 415 Unsupported Media Type"));
     }
-    match serde_json::from_slice(&body.bytes) {
+    match objects::from_slice(&body.bytes) {
         Ok(read) => Ok(Some(read)),
         Err(error) if error.is_data() => Err(RestError::new(422, error.to_string())),
         Err(error) => Err(RestError::new(400, error.to_string())),

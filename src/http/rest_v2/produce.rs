@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::super::body::{self, Size};
 use super::super::doors::Doors;
 use super::super::json;
+use super::super::objects;
 use super::super::problem::{RestError, record_code};
 use super::super::produce::{self, NewRecord, NotStored, ProduceOptions, Stored};
 use super::super::query::QueryPairs;
@@ -126,11 +127,11 @@ type ReadRecord<'a> = Result<RequestRecord<'a>, serde_json::Error>;
 
 /// Nearly always all are good, and read in one go.
 fn read(body: &[u8]) -> Result<Option<Vec<ReadRecord<'_>>>, serde_json::Error> {
-    if let Ok(RequestBody { records }) = serde_json::from_slice(body) {
+    if let Ok(RequestBody { records }) = objects::from_slice(body) {
         return Ok(records.map(|records| records.into_iter().map(Ok).collect()));
     }
-    let RequestBody::<&RawValue> { records } = serde_json::from_slice(body)?;
-    Ok(records.map(|records| records.into_iter().map(|record| serde_json::from_str(record.get())).collect()))
+    let RequestBody::<&RawValue> { records } = objects::from_slice(body)?;
+    Ok(records.map(|records| records.into_iter().map(|record| objects::from_str(record.get())).collect()))
 }
 
 fn new_record(index: usize, record: RequestRecord, format: Format) -> Result<NewRecord, RestError> {
@@ -233,7 +234,8 @@ mod tests {
         check(r#"{"records":[]}"#, Format::Json, 422, "empty");
         check("{}", Format::Json, 422, "empty");
         check(r#"{"records":1}"#, Format::Json, 400, "line 1 column 12");
-        check(r#"[1]"#, Format::Json, 400, "");
+        check(r#"[1]"#, Format::Json, 400, "expected an object");
+        check(r#"[[{"value":1}]]"#, Format::Json, 400, "expected an object");
     }
 
     #[test]
@@ -253,7 +255,9 @@ mod tests {
         check(r#"{"timestamp":"now"}"#, Format::Json, "records[1]: invalid type: string \"now\"");
         check(r#"{"timestamp":-1}"#, Format::Json, "records[1].timestamp must not be negative");
         check(r#"{"partition":1.5}"#, Format::Json, "records[1]: ");
-        check("1", Format::Json, "records[1]: ");
+        check("1", Format::Json, "records[1]: invalid type: integer `1`, expected an object");
+        check("[null,1,null,[],null]", Format::Json, "records[1]: invalid type: sequence, expected an object");
+        check(r#"{"headers":[["h","dg=="]]}"#, Format::Json, "records[1]: invalid type: sequence, expected an object");
     }
 
     #[test]

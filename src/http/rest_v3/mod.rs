@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::body::{self, Size};
 use super::doors::Doors;
+use super::objects;
 use super::problem::RestError;
 use super::routes::{self, Endpoint};
 use super::v1::NDJSON;
@@ -147,7 +148,7 @@ async fn read_body<T: DeserializeOwned>(
 ) -> Result<T, RestError> {
     check_json(request)?;
     let body = body::read(request, payload, Size::Small, &doors.bodies).await?;
-    serde_json::from_slice(&body.bytes).map_err(|error| RestError::new(400, format!("Bad Request: {error}")))
+    objects::from_slice(&body.bytes).map_err(|error| RestError::new(400, format!("Bad Request: {error}")))
 }
 
 /// For the fuzzer: whatever this is, it is answered, however it is cut.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::super::json;
+use super::super::objects;
 use super::super::problem::record_code;
 use super::super::produce::{NewRecord, NotStored, Stored};
 
@@ -77,7 +78,7 @@ fn bad(what: impl std::fmt::Display) -> BadRecord {
 
 /// The text is JSON already.
 pub fn parse(text: &[u8]) -> Result<ReadyRecord, BadRecord> {
-    let record: RequestRecord<'_> = serde_json::from_slice(text).map_err(bad)?;
+    let record: RequestRecord<'_> = objects::from_slice(text).map_err(bad)?;
     ready(record)
 }
 
@@ -253,6 +254,9 @@ mod tests {
         check(r#"{"value":{"type":"XML","data":1}}"#, 400, "type=XML");
         check(r#"{"value":1}"#, 400, "Bad Request: ");
         check(r#"{"timestamp":"yesterday"}"#, 400, "timestamp=yesterday");
-        check("[1]", 400, "");
+        let list = r#"[0,[],null,["STRING","x",null,null,null,null,null],null]"#;
+        check(list, 400, "Bad Request: invalid type: sequence, expected an object");
+        check(r#"{"value":["STRING","x",null,null,null,null,null]}"#, 400, "expected an object");
+        check(r#"{"headers":[["h","dg=="]]}"#, 400, "expected an object");
     }
 }

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::super::body::{self, Paid, Size};
 use super::super::chunks::Chunks;
 use super::super::doors::Doors;
+use super::super::objects;
 use super::super::problem::RestError;
 use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce};
 use super::record::{self, BadRecord, ReadyRecord, RequestRecord};
@@ -267,10 +268,10 @@ pub async fn post_batch(
     super::check_json(&request)?;
     let body = body::read(&request, payload, Size::Records, &doors.bodies).await?;
     let batch: Batch<'_> =
-        serde_json::from_slice(&body.bytes).map_err(|error| RestError::new(400, format!("Bad Request: {error}")))?;
+        objects::from_slice(&body.bytes).map_err(|error| RestError::new(400, format!("Bad Request: {error}")))?;
     let ids = ids(&batch.entries)?;
     let records = batch.entries.iter().map(|entry| {
-        let record: Result<RequestRecord<'_>, _> = serde_json::from_str(entry.get());
+        let record: Result<RequestRecord<'_>, _> = objects::from_str(entry.get());
         record
             .map_err(|error| BadRecord { code: 400, message: format!("Bad Request: {error}") })
             .and_then(record::ready)
@@ -301,7 +302,7 @@ fn ids(entries: &[&RawValue]) -> Result<Vec<String>, RestError> {
     let mut ids = Vec::with_capacity(entries.len());
     let mut seen = BTreeSet::new();
     for entry in entries {
-        let id = serde_json::from_str::<EntryId>(entry.get()).ok().and_then(|entry| entry.id);
+        let id = objects::from_str::<EntryId>(entry.get()).ok().and_then(|entry| entry.id);
         let id = id.filter(|id| !id.is_empty() && id.chars().count() <= ID_CHARS_MAX);
         let id = id.ok_or_else(|| {
             RestError::new(BATCH, format!("Batch error. Every entry has an id of 1 to {ID_CHARS_MAX} characters."))

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::super::objects;
 use super::options::Options;
 use super::produce_frames::{self, ProduceFrame};
 use super::values::Formats;
@@ -120,7 +121,7 @@ pub fn answered_as(through: &[RawPlace], records: &[RawPlace]) -> Formats {
 /// Understands a frame. `topic` is meant where a frame names none. Unknown fields are passed over.
 pub fn parse(text: &[u8], topic: Option<&str>) -> Result<ClientFrame, FrameError> {
     let no_frame = |problem: String| format!("this is no frame: {problem}");
-    let Head { kind, id } = serde_json::from_slice(text)
+    let Head { kind, id } = objects::from_slice(text)
         .map_err(|error: serde_json::Error| FrameError { id: None, message: no_frame(error.to_string()) })?;
     let wish = match kind {
         Some(Value::String(kind)) => wish(&kind, text, topic, id.clone()),
@@ -159,7 +160,7 @@ fn wish(kind: &str, text: &[u8], topic: Option<&str>, id: Option<Value>) -> Resu
 }
 
 fn fields<'a, T: Deserialize<'a>>(kind: &str, text: &'a [u8]) -> Result<T, String> {
-    serde_json::from_slice(text).map_err(|error| format!("{kind}: {error}"))
+    objects::from_slice(text).map_err(|error| format!("{kind}: {error}"))
 }
 
 fn acknowledge(raw: RawAck, topic: Option<&str>) -> Result<Wish, String> {
@@ -239,6 +240,8 @@ mod tests {
         };
         check("{", None, "no frame");
         check("[]", None, "no frame");
+        check(r#"["ping",4]"#, None, "expected an object");
+        check(r#"{"type":"seek","to":[["t",0,1]]}"#, None, "expected an object");
         check(r#"{"type":5,"id":6}"#, Some(json!(6)), "no frame: type=5");
         check(r#"{"id":7}"#, Some(json!(7)), "no frame: it has no type");
         check(r#"{"type":"dance","id":4}"#, Some(json!(4)), r#"unknown type "dance""#);

@@ -14,6 +14,7 @@ use capek_wire::ids::{Offset, PartitionIndex};
 use serde::Deserialize;
 
 use super::super::json;
+use super::super::objects;
 
 /// Beyond this the id takes the short form: it travels with each event.
 const LONG_FORM_PARTITIONS_MAX: usize = 16;
@@ -36,7 +37,7 @@ pub fn parse(id: &str) -> Result<Places, String> {
         return Ok(Places::new());
     }
     if id.starts_with('[') {
-        let entries: Vec<Entry> = serde_json::from_str(id).map_err(|error| format!("Last-Event-ID: {error}"))?;
+        let entries: Vec<Entry> = objects::from_str(id).map_err(|error| format!("Last-Event-ID: {error}"))?;
         return entries.into_iter().map(place).collect();
     }
     let mut places = Places::new();

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::super::doors::Doors;
 use super::super::idempotency::IdempotencyKey;
 use super::super::json;
+use super::super::objects;
 use super::super::problem::{Problem, RestError};
 use super::super::produce::{NewRecord, NotStored, ProduceOptions, Stored, produce_good};
 use super::frames;
@@ -97,11 +98,11 @@ type ReadRecord<'a> = Result<RawRecord<'a>, serde_json::Error>;
 
 /// Nearly always all records are good, and read in one go.
 fn read(text: &[u8]) -> Result<RawProduce<ReadRecord<'_>>, serde_json::Error> {
-    if let Ok(raw) = serde_json::from_slice::<RawProduce<RawRecord>>(text) {
+    if let Ok(raw) = objects::from_slice::<RawProduce<RawRecord>>(text) {
         return Ok(raw.map(Ok));
     }
-    let raw: RawProduce<&RawValue> = serde_json::from_slice(text)?;
-    Ok(raw.map(|record| serde_json::from_str(record.get())))
+    let raw: RawProduce<&RawValue> = objects::from_slice(text)?;
+    Ok(raw.map(|record| objects::from_str(record.get())))
 }
 
 fn record(raw: RawRecord) -> Result<NewRecord, String> {
@@ -127,7 +128,7 @@ fn bytes_of(value: Option<&RawValue>) -> Result<Option<Bytes>, String> {
         return Ok(Some(Bytes::from(text)));
     }
     if text.starts_with('{')
-        && let Ok(wrapped) = serde_json::from_str::<Wrapped>(text)
+        && let Ok(wrapped) = objects::from_str::<Wrapped>(text)
     {
         let bytes = STANDARD.decode(&wrapped.base64).map_err(|error| format!("$b64 is not base64: {error}"))?;
         return Ok(Some(Bytes::from(bytes)));
@@ -217,6 +218,7 @@ mod tests {
             assert!(problem.contains(part), "{problem}");
         };
         check(r#"{"records":1}"#, "produce");
+        check(r#"["t",1,false,"all",[]]"#, "expected an object");
         check(r#"{}"#, "records");
         check(r#"{"acks":2,"records":[]}"#, "acks=2");
         check(r#"{"seq":-1,"records":[]}"#, "produce");
@@ -238,6 +240,7 @@ mod tests {
         check(r#"{"headers":[["h"]]}"#, "invalid length 1");
         check(r#"{"timestamp":-1}"#, "timestamp");
         check(r#"{"timestamp":"now"}"#, "invalid type: string \"now\"");
-        check("7", "invalid type: integer `7`");
+        check("7", "invalid type: integer `7`, expected an object");
+        check("[0,1,null,null,[]]", "expected an object");
     }
 }

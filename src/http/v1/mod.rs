@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use super::body::{self, Size};
 use super::doors::Doors;
+use super::objects;
 use super::problem::Problem;
 use super::query::QueryPairs;
 use super::routes::{self, Answer, Endpoint};
@@ -123,7 +124,7 @@ pub async fn read_body<T: DeserializeOwned>(
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is application/json here, and says so"));
     }
     let body = body::read(request, payload, Size::Small, &doors.bodies).await?;
-    serde_json::from_slice(&body.bytes).map_err(|error| Problem::json(&error, 0))
+    objects::from_slice(&body.bytes).map_err(|error| Problem::json(&error, 0))
 }
 
 /// For the fuzzer: whatever this is, it is answered.
