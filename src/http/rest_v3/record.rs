@@ -108,26 +108,9 @@ pub fn ready(record: RequestRecord<'_>) -> Result<ReadyRecord, BadRecord> {
 /// The bytes to store. Nothing at all, and data that is null, are null: as a value that deletes the key.
 fn data(data: Option<RequestData<'_>>) -> Result<(Option<Bytes>, Option<Described>), BadRecord> {
     let Some(data) = data else { return Ok((None, None)) };
-    let needs_schema = data.schema.is_some()
-        || data.schema_id.is_some()
-        || data.schema_version.is_some()
-        || data.subject.is_some()
-        || data.subject_name_strategy.is_some();
-    let kind = match data.kind.as_deref() {
-        Some("BINARY") => "BINARY",
-        Some("JSON") => "JSON",
-        Some("STRING") => "STRING",
-        // Without a type it is the subject's latest schema that says what the data is.
-        None | Some("AVRO" | "JSONSCHEMA" | "PROTOBUF") => {
-            return Err(BadRecord { code: SCHEMA_PAYLOAD, message: NO_SCHEMAS.to_owned() });
-        }
-        Some(other) => {
-            return Err(bad(format!("type={other} is not BINARY, JSON, STRING, AVRO, JSONSCHEMA or PROTOBUF")));
-        }
+    let Some(kind) = schemaless_kind(&data)? else {
+        return Err(BadRecord { code: SCHEMA_PAYLOAD, message: NO_SCHEMAS.to_owned() });
     };
-    if needs_schema {
-        return Err(bad(format!("type={kind} has no schema")));
-    }
     let Some(raw) = data.data.filter(|raw| raw.get() != "null") else {
         return Ok((None, None));
     };
@@ -149,6 +132,35 @@ fn data(data: Option<RequestData<'_>>) -> Result<(Option<Bytes>, Option<Describe
     };
     let size = bytes.len();
     Ok((Some(bytes), Some(Described { kind, size })))
+}
+
+/// None: a schema says what the data is, and which one it is, is said as it may be: by `type` and `schema`, by `schema_id` or
+/// `schema_version`, or not at all: it is the subject's latest.
+fn schemaless_kind(data: &RequestData<'_>) -> Result<Option<&'static str>, BadRecord> {
+    let kind = data.kind.as_deref();
+    let said = [
+        ("schema", data.schema.is_some()),
+        ("schema_id", data.schema_id.is_some()),
+        ("schema_version", data.schema_version.is_some()),
+        ("subject", data.subject.is_some()),
+        ("subject_name_strategy", data.subject_name_strategy.is_some()),
+    ];
+    if let Some(schemaless) = ["BINARY", "JSON", "STRING"].into_iter().find(|schemaless| kind == Some(schemaless)) {
+        return match said.iter().find(|(_, is_said)| *is_said) {
+            Some((name, _)) => Err(bad(format!("type={schemaless} has no schema: {name} is not for it"))),
+            None => Ok(Some(schemaless)),
+        };
+    }
+    if let Some(other) = kind.filter(|kind| !["AVRO", "JSONSCHEMA", "PROTOBUF"].contains(kind)) {
+        return Err(bad(format!("type={other} is not BINARY, JSON, STRING, AVRO, JSONSCHEMA or PROTOBUF")));
+    }
+    let [(_, has_schema), (_, has_id), (_, has_version), (_, has_subject), (_, has_strategy)] = said;
+    match (kind.is_some(), has_schema, has_id, has_version) {
+        _ if has_subject && has_strategy => Err(bad("subject and subject_name_strategy exclude each other")),
+        (true, true, false, false) | (false, false, false, _) | (false, false, true, false) => Ok(None),
+        (true, false, false, false) => Err(bad(format!("type={} comes with its schema", kind.unwrap_or_default()))),
+        _ => Err(bad("a schema is said by type and schema, by schema_id alone or by schema_version alone")),
+    }
 }
 
 fn not_base64(data: &dyn std::fmt::Display) -> BadRecord {
@@ -239,6 +251,33 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_is_said_in_one_way() {
+        let check = |fields: &str, code: u32| {
+            for field in ["key", "value"] {
+                let text = format!(r#"{{"{field}":{{{fields}"data":1}}}}"#);
+                assert_eq!(parse(text.as_bytes()).unwrap_err().code, code, "{text}");
+            }
+        };
+        // As far as it is legal there is no registry to ask.
+        for strategy in ["", r#""subject":"s","#, r#""subject_name_strategy":"TOPIC_NAME","#] {
+            check(strategy, 42206);
+            check(&format!(r#"{strategy}"type":"AVRO","schema":"{{}}","#), 42206);
+            check(&format!(r#"{strategy}"schema_id":1,"#), 42206);
+            check(&format!(r#"{strategy}"schema_version":1,"#), 42206);
+            check(&format!(r#"{strategy}"schema_id":1,"schema_version":null,"#), 42206);
+        }
+        check(r#""type":"AVRO","#, 400);
+        check(r#""schema":"{}","#, 400);
+        check(r#""type":"PROTOBUF","schema_id":1,"#, 400);
+        check(r#""type":"JSONSCHEMA","schema_version":1,"#, 400);
+        check(r#""type":"AVRO","schema":"{}","schema_id":1,"#, 400);
+        check(r#""schema_id":1,"schema_version":1,"#, 400);
+        check(r#""schema":"{}","schema_id":1,"#, 400);
+        check(r#""subject":"s","subject_name_strategy":"TOPIC_NAME","#, 400);
+        check(r#""type":"JSON","subject":"s","#, 400);
+    }
+
+    #[test]
     fn what_is_wrong_is_told() {
         let check = |text: &str, code: u32, part: &str| {
             let error = parse(text.as_bytes()).unwrap_err();
@@ -247,9 +286,6 @@ mod tests {
         };
         check(r#"{"value":{"type":"BINARY","data":1}}"#, 400, "Bad Request: data=1 is not a base64 string.");
         check(r#"{"value":{"type":"STRING","data":1}}"#, 400, "data=1 is not a string.");
-        check(r#"{"value":{"type":"AVRO","data":1}}"#, 42206, "Schema Registry");
-        check(r#"{"value":{"data":1}}"#, 42206, "Schema Registry");
-        check(r#"{"value":{"schema_id":1,"data":1}}"#, 42206, "Schema Registry");
         check(r#"{"value":{"type":"JSON","schema_id":1,"data":1}}"#, 400, "has no schema");
         check(r#"{"value":{"type":"XML","data":1}}"#, 400, "type=XML");
         check(r#"{"value":1}"#, 400, "Bad Request: ");
