@@ -69,6 +69,15 @@ impl Lag {
     }
 }
 
+/// Why no group is made under this name here. Kafka's clients may name theirs as they like: of those everything is told.
+pub fn name_problem(name: &str) -> Option<String> {
+    const NAME_BYTES_MAX: usize = 249;
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control) {
+        return None;
+    }
+    Some(format!("the name of a group has 1 to {NAME_BYTES_MAX} bytes, and no control characters"))
+}
+
 /// `PreparingRebalance` in Confluent's spelling.
 fn shouted(state: &str) -> String {
     let mut shouted = String::with_capacity(state.len() + 1);
@@ -242,6 +251,16 @@ impl Doors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_made_under_any_name_that_can_be_read() {
+        for name in ["g", "g x/ü", &"x".repeat(249)] {
+            assert_eq!(name_problem(name), None, "{name}");
+        }
+        for name in ["", "\0", "g x\n", "g\u{85}", &"x".repeat(250)] {
+            assert!(name_problem(name).is_some(), "{name}");
+        }
+    }
 
     #[test]
     fn states_are_spelled_as_confluent_does() {

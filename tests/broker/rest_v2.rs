@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::broker::Broker;
 use crate::support::programs::{Background, curl, kcat, output_of, output_with_input, python};
-use crate::support::rest::{ACCEPT_BINARY, ACCEPT_JSON, Answer, V2, V2_JSON, call};
+use crate::support::rest::{ACCEPT_BINARY, ACCEPT_JSON, Answer, JSON, V2, V2_JSON, call};
 use crate::support::wait_for;
 
 /// Groups that settle within a test.
@@ -270,6 +270,20 @@ fn every_refusal_has_its_code() {
     assert_eq!(create(json!({ "name": "x", "format": "avro" })).refused(422), 42206);
     assert_eq!(create(json!({ "name": "x", "auto.offset.reset": "middle" })).refused(422), 42204);
     assert_eq!(create(json!({ "nmae": "x" })).refused(422), 422);
+    let long = "x".repeat(250);
+    for name in ["", ".", "../x", "a b/c", "a~n1", "x\n", "ü", &long] {
+        assert_eq!(create(json!({ "name": name })).refused(422), 422, "{name}");
+        assert_eq!(create(json!({ "id": name })).refused(422), 422, "{name}");
+    }
+    for group in ["%00", "g%20x%0A", "g%7F", &long] {
+        assert_eq!(broker.post_v2(&format!("/consumers/{group}"), &json!({})).refused(400), 40002, "{group}");
+        let stream = broker.get(&format!("/v1/groups/{group}/sse?topics=t"));
+        assert_eq!((stream.status, &stream.body["error"]), (400, &json!("INVALID_GROUP_ID")), "{group}");
+        let reset = json!({ "topic": "t", "to": "earliest" }).to_string();
+        let reset = call("POST", &broker.http(&format!("/v1/groups/{group}/offsets")), &[JSON], &reset);
+        assert_eq!((reset.status, &reset.body["error"]), (400, &json!("INVALID_GROUP_ID")), "{group}");
+    }
+    broker.post_v2("/consumers/g%20x%C3%BC", &json!({ "name": "1.a_B-9" })).expect(200);
     let subscription = format!("{base}/subscription");
     assert_eq!(broker.post_v2(&subscription, &json!({ "topics": [] })).refused(422), 422);
     assert_eq!(call("POST", &broker.http(&subscription), &[V2], "{").refused(400), 400);

@@ -12,12 +12,13 @@ use capek_actors::local_requests::Caller;
 use capek_actors::record_reader::OffsetReset;
 use capek_actors::topics::new_topic_id;
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::BrokerId;
+use capek_wire::ids::{BrokerId, topic_name_problem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::carried;
 use super::super::doors::Doors;
+use super::super::groups;
 use super::super::links;
 use super::super::problem::RestError;
 use super::formats::Format;
@@ -27,7 +28,6 @@ use super::{answer, missing_body, read_json};
 const READ_WITHIN_MS_DEFAULT: u64 = 1_000;
 pub const READ_WITHIN_MS_MAX: u64 = 300_000;
 const AUTO_COMMIT_INTERVAL: Duration = Duration::from_secs(5);
-const NAME_CHARS_MAX: usize = 249;
 
 #[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +55,9 @@ pub async fn create(
     payload: web::Payload,
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, RestError> {
+    if let Some(problem) = groups::name_problem(&group) {
+        return Err(RestError::kafka(ErrorCode::InvalidGroupId, Some(problem)));
+    }
     let wanted: NewInstance = read_json(&request, payload, &doors).await?.unwrap_or_default();
     if let Some(name) = wanted.id.as_ref().or(wanted.name.as_ref())
         && !carried::is_carried(&request)
@@ -132,12 +135,13 @@ fn settings(
 }
 
 fn instance_id(doors: &Doors, name: Option<String>) -> Result<String, RestError> {
-    match name {
-        None => Ok(format!("rest-consumer-{}~n{}", new_topic_id(), doors.broker().config.node_id)),
-        Some(name) if name.is_empty() || name.chars().count() > NAME_CHARS_MAX => {
-            Err(RestError::new(422, format!("the name of an instance has 1 to {NAME_CHARS_MAX} characters")))
-        }
-        Some(name) => Ok(name),
+    let Some(name) = name else {
+        return Ok(format!("rest-consumer-{}~n{}", new_topic_id(), doors.broker().config.node_id));
+    };
+    // There is one rule for what stands in paths. It knows no `~`: a name is never taken for an id of ours.
+    match topic_name_problem(&name) {
+        Some(problem) => Err(RestError::new(422, format!("this is no name of an instance: {problem}"))),
+        None => Ok(name),
     }
 }
 

@@ -7,9 +7,11 @@ use capek_actors::stream_group::Acknowledges;
 use capek_actors::stream_places::StartAt;
 use capek_actors::stream_subscription::FrameLimits;
 use capek_state::stream::Credit;
-use capek_wire::ids::PartitionIndex;
+use capek_wire::error_code::ErrorCode;
+use capek_wire::ids::{PartitionIndex, topic_name_problem};
 use serde::Deserialize;
 
+use super::super::groups;
 use super::super::problem::Problem;
 use super::super::query::QueryPairs;
 use super::super::v1::check_topic_name;
@@ -29,7 +31,6 @@ const CONFLATION_RECORDS: u64 = 500;
 const CONFLATION_MS: u64 = 1_000;
 const LINGER_MS_MAX: u64 = 60_000;
 const TOPICS_MAX: usize = 64;
-const GROUP_NAME_BYTES_MAX: usize = 255;
 const FILTER_BYTES_MAX: usize = 4 << 10;
 const UNACKNOWLEDGED: u64 = 10_000;
 const UNACKNOWLEDGED_MAX: u64 = 100_000;
@@ -257,14 +258,18 @@ impl Options {
                 _ => bad("ack, instance_id and strategy are for the member of a group"),
             };
         };
-        if group.is_empty() || group.len() > GROUP_NAME_BYTES_MAX {
-            return Err(Problem::bad_request(format!("a group's name has 1 to {GROUP_NAME_BYTES_MAX} bytes")));
+        if let Some(problem) = groups::name_problem(group) {
+            return Err(Problem::kafka(ErrorCode::InvalidGroupId, Some(problem)));
+        }
+        let instance_id = self.instance_id.as_deref().filter(|id| !id.is_empty());
+        if let Some(problem) = instance_id.and_then(topic_name_problem) {
+            return Err(Problem::bad_request(format!("this is no instance_id: {problem}")));
         }
         let stalls_ms = self.max_poll_interval_ms.unwrap_or(STALLS_AT_MOST_MS);
         Ok(Some(MemberWish {
             group: group.clone(),
             acknowledges: acknowledges.unwrap_or(Acknowledges::Explicit),
-            instance_id: self.instance_id.clone().filter(|id| !id.is_empty()),
+            instance_id: instance_id.map(str::to_owned),
             strategy: self.strategy.clone(),
             unacknowledged_max: self.max_unacked.unwrap_or(UNACKNOWLEDGED).clamp(1, UNACKNOWLEDGED_MAX),
             stalls_at_most: Duration::from_millis(stalls_ms.clamp(STALLS_AT_MOST_MS_MIN, STALLS_AT_MOST_MS_MAX)),
@@ -394,6 +399,8 @@ mod tests {
             "topics=t&ack=explicit",
             "topics=t&instance_id=i",
             "topics=t&group=",
+            "topics=t&group=g%0A",
+            "topics=t&group=g&instance_id=a/b",
             "topics=t&group=g&to=latest",
             "topics=t&group=g&partitions=0",
             "topics=t,u&partitions=0",

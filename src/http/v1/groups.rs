@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::doors::Doors;
-use super::super::groups::{Group, Lag, Member};
+use super::super::groups::{self, Group, Lag, Member};
 use super::super::problem::Problem;
 use super::super::rest_v2::caller;
 use super::{check_topic_name, no_such_topic, parse_place, read_body};
@@ -113,6 +113,11 @@ pub async fn reset(
     let topic = image.topic_by_name(&wanted.topic).ok_or_else(no_such_topic)?;
     let partitions = wanted.partitions.unwrap_or_else(|| (0..topic.partitions.len() as PartitionIndex).collect());
     let before: BTreeMap<Place, _> = group_offsets::all_committed(&doors.client, &caller, &id).await?;
+    if before.is_empty()
+        && let Some(problem) = groups::name_problem(&id)
+    {
+        return Err(Problem::kafka(ErrorCode::InvalidGroupId, Some(problem)));
+    }
     let mut offsets = Vec::with_capacity(partitions.len());
     let mut told = Vec::with_capacity(partitions.len());
     for partition in partitions {
