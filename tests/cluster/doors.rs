@@ -10,6 +10,7 @@ use crate::support::broker::{Broker, free_port};
 use crate::support::frames::Fields;
 use crate::support::programs::{Background, curl, output_of};
 use crate::support::rest::{ACCEPT_JSON, JSON, V2_JSON, call};
+use crate::support::socket::Socket;
 use crate::support::wait_for;
 
 const BROKERS: i32 = 3;
@@ -267,6 +268,38 @@ fn keyed_records_through_any_door_outlive_their_leader_once_each() {
     cluster.wait_until_in_sync("keyed", 1);
     let found = read(cluster.broker(leader), "keyed").remove(&0).unwrap_or_default();
     assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "through the one that was away");
+}
+
+/// What the frames hold is known by the next leader, too.
+#[test]
+fn numbered_frames_outlive_their_leader_once_each() {
+    const FRAMES: u64 = 70; // the numbers go round: some are written in a later epoch
+    let mut cluster = Cluster::start();
+    cluster.create_topic("numbered", 1);
+    let leader = cluster.leader("numbered", 0);
+    let doors = cluster.others(&[leader]);
+    let open = |broker: &Broker| Socket::open(broker, "/v1/topics/numbered/produce/ws?session=sensor");
+    let send = |socket: &mut Socket, sequence: u64, value: u64| {
+        socket.send(json!({ "type": "produce", "seq": sequence, "records": [{ "value": format!("frame {value}") }] }));
+        socket.until("produced", &[])["results"][0].clone()
+    };
+    let mut socket = open(cluster.broker(doors[0]));
+    for sequence in 0..FRAMES {
+        assert_eq!(send(&mut socket, sequence, sequence)["offset"], json!(sequence));
+    }
+    cluster.kill(leader);
+    for door in doors {
+        let mut socket = open(cluster.broker(door));
+        for sequence in FRAMES - 64..FRAMES {
+            let again = wait_for("the frame is known", LEADER_GONE_FOR_MAX, || {
+                Some(send(&mut socket, sequence, sequence)).filter(|result| result["offset"].is_i64())
+            });
+            assert_eq!(again["offset"], json!(sequence), "through broker {door}");
+            assert_eq!(send(&mut socket, sequence, 1_000)["error_code"], json!(409), "through broker {door}");
+        }
+        let found = read(cluster.broker(door), "numbered").remove(&0).unwrap_or_default();
+        assert_eq!(found.len() as u64, FRAMES, "through broker {door}");
+    }
 }
 
 /// It still believes that it leads, and holds every connection open: doors do not wait for it longer than the controller does.
