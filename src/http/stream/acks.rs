@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::super::carried;
 use super::super::doors::Doors;
+use super::super::objects;
 use super::super::problem::Problem;
 use super::super::v1::read_body;
 use super::commands::{RawPlace, answered_as, places};
@@ -33,8 +34,8 @@ pub async fn post(
     payload: web::Payload,
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, Problem> {
-    let asked: Value = read_body(&request, payload, &doors).await?;
-    let acks = Acks::deserialize(&asked).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let asked = read_body::<Value>(&request, payload, &doors).await?.to_string();
+    let acks: Acks = objects::from_str(&asked).map_err(|error| Problem::bad_request(error.to_string()))?;
     let formats = answered_as(&acks.through, &acks.records);
     let through = places(acks.through, None).map_err(Problem::bad_request)?;
     let records = places(acks.records, None).map_err(Problem::bad_request)?;
@@ -94,9 +95,9 @@ async fn committed_at(
     doors: &Doors,
     broker: BrokerId,
     request: &HttpRequest,
-    asked: &Value,
+    asked: &str,
 ) -> Result<Vec<Value>, Problem> {
-    let carried = carried::ask(doors, broker, request, asked.to_string().into()).await;
+    let carried = carried::ask(doors, broker, request, asked.to_owned().into()).await;
     let (answer, body) = carried.map_err(|error| Problem::unavailable(error.message))?;
     let mut read: Value = serde_json::from_slice(&body).unwrap_or_default();
     if answer.status == StatusCode::OK.as_u16() {
