@@ -2,7 +2,8 @@
 //!
 //! A virtual machine may be slowed at times by whom it shares the hardware with: for a tenth of a second the same arithmetic takes five
 //! or ten times as long, though nobody else runs here. What is late then is not the broker's doing. So a thread does a
-//! little arithmetic every few milliseconds, and what lives while that takes more than twice its usual time is told apart.
+//! little arithmetic every few milliseconds, and what lives while that takes half as long again as usual, or before what piled up
+//! meanwhile can have gone, is told apart.
 
 use std::hint::black_box;
 use std::io;
@@ -19,8 +20,8 @@ const INTERVAL: Duration = Duration::from_millis(5);
 /// About twelve microseconds of a processor; the shortest of three counts, so that it does not matter who else had a turn.
 const STEPS: u64 = 8_000;
 const ATTEMPTS: usize = 3;
-/// Slowed is who needs more than this many times the median.
-const SLOWED: u128 = 2;
+/// Slowed is who needs more than so many per cent of the median.
+const SLOWED_PERCENT: u128 = 150;
 
 /// Looks at the processors until it is stopped.
 pub struct Probe {
@@ -75,18 +76,24 @@ impl Speed {
         let mut durations: Vec<_> = probes.iter().map(|(_, duration)| duration.as_nanos().max(1)).collect();
         durations.sort_unstable();
         let usual = durations.get(durations.len() / 2).copied().unwrap_or(1);
-        let is_slow = |(_, duration): &(Instant, Duration)| duration.as_nanos() > usual * SLOWED;
+        let is_slow = |(_, duration): &(Instant, Duration)| duration.as_nanos() * 100 > usual * SLOWED_PERCENT;
         // A probe speaks for the time since the one before, and for that up to the next.
-        let pairs = probes.windows(2).filter(|pair| pair.iter().any(is_slow));
-        let slowed: Vec<_> = pairs.map(|pair| (pair[0].0, pair[1].0)).collect();
+        let mut slowed: Vec<(Instant, Instant)> = Vec::new();
+        for pair in probes.windows(2).filter(|pair| pair.iter().any(is_slow)) {
+            match slowed.last_mut() {
+                Some(last) if last.1 == pair[0].0 => last.1 = pair[1].0,
+                _ => slowed.push((pair[0].0, pair[1].0)),
+            }
+        }
         let total = probes.first().zip(probes.last()).map_or(0.0, |(first, last)| (last.0 - first.0).as_secs_f64());
         let in_slowed: f64 = slowed.iter().map(|(from, to)| (*to - *from).as_secs_f64()).sum();
         let slowest = durations.last().copied().unwrap_or(1);
         Speed { slowed, slowed_percent: in_slowed * 100.0 / total.max(1e-9), slowest_percent: usual * 100 / slowest }
     }
 
+    /// What piles up while half of the speed is missing goes in as long again at most, where half of it is enough.
     fn was_slowed(&self, from: Instant, to: Instant) -> bool {
-        let after = self.slowed.partition_point(|(_, end)| *end < from);
+        let after = self.slowed.partition_point(|(begin, end)| *end + (*end - *begin) < from);
         self.slowed.get(after).is_some_and(|(begin, _)| *begin <= to)
     }
 
