@@ -1,6 +1,7 @@
 //! Loads that no stock client makes evenly: many connections with small requests, and end-to-end latency at a fixed rate.
 //!
 //!     bench-load requests ADDRESS TOPIC PARTITIONS CONNECTIONS IN_FLIGHT RECORD_BYTES SECONDS
+//!     bench-load paced    ADDRESS TOPIC PARTITIONS CONNECTIONS RATE RECORD_BYTES SECONDS
 //!     bench-load latency  ADDRESS TOPIC RATE RECORD_BYTES SECONDS
 //!     bench-load joins    ADDRESS MEMBERS SPACING_MS HEARTBEAT_MS
 //!     bench-load heartbeats ADDRESS GROUPS MEMBERS SECONDS BROKER_PID
@@ -23,6 +24,7 @@ mod groups;
 mod hostile;
 mod latency;
 mod offsets;
+mod paced;
 mod requests;
 mod sockets;
 mod speed;
@@ -51,6 +53,18 @@ fn main() -> io::Result<()> {
                 seconds: number(seconds)?,
             };
             runtime.block_on(requests::run(load))
+        }
+        ["paced", address, topic, partitions, connections, rate, record_bytes, seconds] => {
+            let load = requests::Load {
+                address: address.to_string(),
+                topic: topic.to_string(),
+                partitions: number(partitions)?,
+                connections: number(connections)?,
+                in_flight: 1,
+                record_bytes: number(record_bytes)?,
+                seconds: number(seconds)?,
+            };
+            runtime.block_on(paced::run(load, number(rate)?))
         }
         ["latency", address, topic, rate, record_bytes, seconds] => {
             let load = latency::Load {

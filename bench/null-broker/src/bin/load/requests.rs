@@ -50,8 +50,7 @@ pub async fn run(load: Load) -> io::Result<()> {
 
 async fn connection(load: Rc<Load>, index: usize, end: Instant, latencies: Rc<RefCell<Latencies>>) -> io::Result<()> {
     let mut socket = frames::connect(&load.address).await?;
-    let value = vec![b'x'; load.record_bytes];
-    let mut requests = requests_of(&load, index, &frames::batch(&value)).into_iter().cycle();
+    let mut requests = of(&load, index).into_iter().cycle();
     let mut next = || requests.next().expect("a connection has a partition at least");
     let first: Vec<u8> = std::iter::repeat_with(&mut next).take(load.in_flight).flatten().collect();
     socket.write_all(&first).await?;
@@ -85,13 +84,14 @@ async fn connection(load: Rc<Load>, index: usize, end: Instant, latencies: Rc<Re
     Ok(())
 }
 
-/// One for each of its partitions: where there are more partitions than connections they are shared out, else shared.
-fn requests_of(load: &Load, index: usize, batch: &[u8]) -> Vec<Vec<u8>> {
+/// One for each of a connection's partitions: where there are more partitions than connections they are shared out, else shared.
+pub fn of(load: &Load, index: usize) -> Vec<Vec<u8>> {
+    let batch = frames::batch(&vec![b'x'; load.record_bytes]);
     let partitions = (index % load.partitions..load.partitions).step_by(load.connections);
-    partitions.map(|partition| frames::produce(&load.topic, partition as i32, batch)).collect()
+    partitions.map(|partition| frames::produce(&load.topic, partition as i32, &batch)).collect()
 }
 
-fn whole_frame(bytes: &[u8]) -> Option<&[u8]> {
+pub fn whole_frame(bytes: &[u8]) -> Option<&[u8]> {
     let size = i32::from_be_bytes(*bytes.first_chunk()?);
     bytes.get(..4 + size as usize)
 }
