@@ -19,12 +19,11 @@ mod trouble;
 mod world;
 
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 
 use checker::Counts;
-use seeds::seeds_or;
+use seeds::for_each_seed;
 use world::World;
 
 const SEEDS: Range<u64> = 0..6_000;
@@ -62,29 +61,14 @@ fn report(runs: u64, total: &Counts) {
 
 #[test]
 fn what_was_confirmed_survives_whatever_happens_to_brokers_disks_and_network() {
-    let seeds = seeds_or(SEEDS);
-    let next = AtomicU64::new(seeds.start);
-    let some_of_them = || {
-        let mut counts = Counts::default();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                return counts;
-            }
-            let mut world = World::new(seed, false);
-            let outcome = catch_unwind(AssertUnwindSafe(|| simulate(&mut world)));
-            assert!(outcome.is_ok(), "{}\nseed {seed} failed: CAPEK_TEST_SEEDS={seed}..{}", trace(seed), seed + 1);
-            counts.add(&world.checker.counts);
-        }
-    };
-    let mut total = Counts::default();
-    thread::scope(|scope| {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let working: Vec<_> = (0..threads).map(|_| scope.spawn(some_of_them)).collect();
-        for thread in working {
-            total.add(&thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
+    let total = Mutex::new(Counts::default());
+    let seeds = for_each_seed(SEEDS, |seed| {
+        let mut world = World::new(seed, false);
+        let outcome = catch_unwind(AssertUnwindSafe(|| simulate(&mut world)));
+        assert!(outcome.is_ok(), "{}\nseed {seed} failed: CAPEK_TEST_SEEDS={seed}..{}", trace(seed), seed + 1);
+        total.lock().unwrap().add(&world.checker.counts);
     });
+    let total = total.into_inner().unwrap();
     // A run that met no trouble shows nothing.
     let runs = seeds.end - seeds.start;
     report(runs, &total);

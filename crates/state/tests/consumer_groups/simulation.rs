@@ -7,7 +7,7 @@ use capek_state::group::consumer::{Assignment, TopicInfo, Topics};
 use capek_wire::ErrorCode;
 use capek_wire::messages::ConsumerGroupHeartbeatRequest;
 
-use crate::seeds::seeds_or;
+use crate::seeds::for_each_seed;
 use crate::world::{Answer, REBALANCE_TIMEOUT_MS, World, beat, join, names, topic_id, wire};
 
 /// A generator that gives the same numbers for the same seed.
@@ -271,8 +271,8 @@ const SEEDS: std::ops::Range<u64> = 0..1_500;
 
 #[test]
 fn no_partition_has_two_readers_whatever_members_do() {
-    for seed in seeds_or(SEEDS) {
+    for_each_seed(SEEDS, |seed| {
         let outcome = std::panic::catch_unwind(|| Simulation::new(seed).run());
         assert!(outcome.is_ok(), "seed {seed} failed: CAPEK_TEST_SEEDS={seed}..{}", seed + 1);
-    }
+    });
 }

@@ -23,7 +23,7 @@ use capek_wire::ids::Uuid;
 use crate::beside::WithBeats;
 use crate::client::{Action, Client, PARTITIONS, Timeouts};
 use crate::fixtures::{GROUP, protocol, subscription, text};
-use crate::seeds::seeds_or;
+use crate::seeds::for_each_seed;
 
 const CLIENTS: usize = 5;
 const TROUBLE_MS: i64 = 90_000;
@@ -515,8 +515,8 @@ fn simulate(seed: u64) {
 
 #[test]
 fn groups_converge_and_keep_their_promises_whatever_happens_to_members_and_coordinator() {
-    for seed in seeds_or(SEEDS) {
+    for_each_seed(SEEDS, |seed| {
         let outcome = std::panic::catch_unwind(|| simulate(seed));
         assert!(outcome.is_ok(), "seed {seed} failed: CAPEK_TEST_SEEDS={seed}..{}", seed + 1);
-    }
+    });
 }
