@@ -238,15 +238,17 @@ impl Verifying<'_> {
                 return Ok(());
             };
             let known = self.epochs.entries();
-            // Of a log without segments all that was there is deleted: the last epoch begins where the log does, and ends.
-            let is_empty = self.verified.segments == 0;
-            let is_known =
-                |entry: &(i32, i64)| is_empty || known.iter().any(|other| other.0 == entry.0 && other.1 <= entry.1);
-            if let Some(entry) = entries.iter().find(|entry| !is_known(entry)) {
-                self.problem(&path, None, format!("no batch begins epoch {} at {}", entry.0, entry.1));
-            }
-            if let Some((_, start)) = entries.last().filter(|_| is_empty) {
-                (self.verified.log_start, self.verified.end) = (Some(*start), *start);
+            let is_known = |entry: &(i32, i64)| known.iter().any(|other| other.0 == entry.0 && other.1 <= entry.1);
+            match entries[..] {
+                // Where all that was there is deleted one epoch is left, which begins where the log does, and ends.
+                [(_, start @ 1..)] if self.verified.segments == 0 => {
+                    (self.verified.log_start, self.verified.end) = (Some(start), start);
+                }
+                _ => {
+                    if let Some(entry) = entries.iter().find(|entry| !is_known(entry)) {
+                        self.problem(&path, None, format!("no batch begins epoch {} at {}", entry.0, entry.1));
+                    }
+                }
             }
         }
         let path = self.directory.join("partition.metadata");

@@ -159,6 +159,20 @@ fn an_empty_log_that_was_not_always_empty_is_good() {
     assert_eq!((verified.segments, verified.log_start, verified.end), (0, Some(3), 3));
 }
 
+#[test]
+fn a_log_whose_segments_are_lost_is_not_taken_for_one_that_was_emptied() {
+    let sim = SimVfs::new(1);
+    let (mut driver, _) = Driver::open(Arc::new(sim.clone()), small_options()).unwrap();
+    let log = driver.log("one", 0, small_config());
+    driver.append(&log, 3, 10);
+    driver.run().unwrap();
+    driver.journal.close().unwrap();
+    sim.remove_file(Path::new("/data/one-0/00000000000000000000.log")).unwrap();
+    let verified = dump::verify_in(&sim, Path::new("/data/one-0")).unwrap();
+    let problems: Vec<_> = verified.problems.iter().map(|problem| problem.problem.as_str()).collect();
+    assert_eq!(problems, ["no batch begins epoch 0 at 0"]);
+}
+
 /// They are hints. The next ones are written when there is room.
 #[test]
 fn high_watermarks_that_find_no_room_are_let_go() {

@@ -246,20 +246,24 @@ impl Log {
     fn roll(&self, writer: &mut Writer, closed: &Segment, base_offset: i64, context: WriteContext) -> io::Result<()> {
         closed.write_pending(&self.files)?;
         closed.write_indexes(&*self.vfs)?;
-        lock(&self.producers).expire(context.now_ms.saturating_sub(self.config().producer_expiration_ms));
-        self.write_snapshot(base_offset)?;
-        self.write_epochs(writer)?;
+        self.write_what_is_known(writer, base_offset, context)?;
         self.add_segment(writer, base_offset, context);
         closed.close();
         Ok(())
+    }
+
+    /// Producers and epochs as they are where a segment begins.
+    fn write_what_is_known(&self, writer: &mut Writer, base_offset: i64, context: WriteContext) -> io::Result<()> {
+        lock(&self.producers).expire(context.now_ms.saturating_sub(self.config().producer_expiration_ms));
+        self.write_snapshot(base_offset)?;
+        self.write_epochs(writer)
     }
 
     /// The next segment begins where this one ends, all of which goes. That needs no room: the disk may be full, and this be what
     /// makes room on it.
     fn give_up_active(&self, writer: &mut Writer, active: &Segment, context: WriteContext) -> io::Result<()> {
         let end_offset = self.end_offset();
-        lock(&self.producers).expire(context.now_ms.saturating_sub(self.config().producer_expiration_ms));
-        match self.write_snapshot(end_offset).and_then(|()| self.write_epochs(writer)) {
+        match self.write_what_is_known(writer, end_offset, context) {
             // They are written with the next segment, or at the stop. Until then only this process knows the last batches of producers
             // whose records are all gone.
             Err(error) if is_no_space(&error) => {}
