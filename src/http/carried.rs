@@ -52,7 +52,8 @@ pub fn asked_elsewhere(doors: &Doors, request: &ServiceRequest) -> Vec<BrokerId>
     }
     let here = doors.broker().config.node_id;
     let Some(owner) = rest_v2::owner_of(&instance) else {
-        return Some(homes(doors, group, &instance)).filter(|homes| homes.len() > 1).unwrap_or_default();
+        let homes = homes(doors, group, &instance);
+        return if homes.len() > 1 { homes } else { Vec::new() };
     };
     // One that has died, or is gone, has taken its instances along: here nobody knows them either.
     let is_there = || doors.client.image().broker(owner).is_some_and(|broker| !broker.fenced);
@@ -64,7 +65,7 @@ pub fn asked_elsewhere(doors: &Doors, request: &ServiceRequest) -> Vec<BrokerId>
 pub fn homes(doors: &Doors, group: &str, instance: &str) -> Vec<BrokerId> {
     let image = doors.client.image();
     let mut homes: Vec<_> = image.brokers().filter(|broker| broker.is_active()).map(|broker| broker.id).collect();
-    homes.sort_by_key(|id| murmur2(format!("{group}/{instance}/{id}").as_bytes()));
+    homes.sort_by_cached_key(|id| murmur2(format!("{group}/{instance}/{id}").as_bytes()));
     homes
 }
 

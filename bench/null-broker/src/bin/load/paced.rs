@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::LocalSet;
 
 use crate::frames;
 use crate::requests::{self, Load};
@@ -23,18 +22,8 @@ pub async fn run(load: Load, rate: u32) -> io::Result<()> {
     let probe = Probe::start();
     let origin = Instant::now() + Duration::from_millis(500);
     let latencies = Rc::new(RefCell::new(Latencies::new(origin)));
-    let local = LocalSet::new();
-    let tasks: Vec<_> = (0..load.connections)
-        .map(|index| local.spawn_local(connection(Rc::clone(&load), index, origin, period, Rc::clone(&latencies))))
-        .collect();
-    local
-        .run_until(async {
-            for task in tasks {
-                task.await.map_err(io::Error::other)??;
-            }
-            Ok::<(), io::Error>(())
-        })
-        .await?;
+    let paced = |index| connection(Rc::clone(&load), index, origin, period, Rc::clone(&latencies));
+    requests::on_each(load.connections, paced).await?;
     let latencies = latencies.borrow();
     println!("{{\"requests\": {}, {}}}", latencies.len(), latencies.json(&probe.stop()?));
     Ok(())

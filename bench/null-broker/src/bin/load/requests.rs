@@ -28,24 +28,30 @@ pub async fn run(load: Load) -> io::Result<()> {
     let started = Instant::now();
     let latencies = Rc::new(RefCell::new(Latencies::new(started)));
     let end = started + Duration::from_secs(load.seconds);
-    let local = LocalSet::new();
-    let tasks: Vec<_> = (0..load.connections)
-        .map(|index| local.spawn_local(connection(Rc::clone(&load), index, end, Rc::clone(&latencies))))
-        .collect();
-    local
-        .run_until(async {
-            for task in tasks {
-                task.await.map_err(io::Error::other)??;
-            }
-            Ok::<(), io::Error>(())
-        })
-        .await?;
+    on_each(load.connections, |index| connection(Rc::clone(&load), index, end, Rc::clone(&latencies))).await?;
     let elapsed = started.elapsed().as_secs_f64();
     let latencies = latencies.borrow();
     let per_second = latencies.len() as f64 / elapsed;
     let times = latencies.json(&probe.stop()?);
     println!("{{\"requests\": {}, \"per_second\": {per_second:.0}, {times}}}", latencies.len());
     Ok(())
+}
+
+/// A task for each connection, until all are done or one has failed.
+pub async fn on_each<F>(connections: usize, connection: impl Fn(usize) -> F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let local = LocalSet::new();
+    let tasks: Vec<_> = (0..connections).map(|index| local.spawn_local(connection(index))).collect();
+    local
+        .run_until(async {
+            for task in tasks {
+                task.await.map_err(io::Error::other)??;
+            }
+            Ok(())
+        })
+        .await
 }
 
 async fn connection(load: Rc<Load>, index: usize, end: Instant, latencies: Rc<RefCell<Latencies>>) -> io::Result<()> {
