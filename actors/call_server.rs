@@ -31,7 +31,7 @@ use crate::local::LocalClient;
 use crate::local_requests::{Caller, joined};
 use crate::peer_metrics::PeerRefusal;
 use crate::peer_transport::PeerStream;
-use crate::produce::{Acks, PartitionAnswer};
+use crate::produce::{Acks, AppendOptions, PartitionAnswer};
 use crate::remote_partition;
 
 /// Requests of one broker that are open at a time, but for long polls.
@@ -236,7 +236,14 @@ async fn answer(client: &LocalClient, asked: Asked, budget: &MemoryBudget) -> An
     match request {
         CallRequest::Kafka { ip } => kafka(client, Caller { ip, ..Caller::default() }, body, paid).await,
         CallRequest::Append(call) => {
-            (CallResponse::Appended(append(client, call, body, paid).await), Bytes::new(), None)
+            (CallResponse::Appended(append(client, call, None, body, paid).await), Bytes::new(), None)
+        }
+        CallRequest::KeyedAppend(call) => {
+            let appended = append(client, call.append, Some(call.partition_count), body, paid).await;
+            (CallResponse::Appended(appended), Bytes::new(), None)
+        }
+        CallRequest::FindKeyed(call) => {
+            (CallResponse::FoundKeyed(client.find_keyed_here(&call).await), Bytes::new(), Some(paid))
         }
         CallRequest::Read(call) => {
             drop(paid); // or requests could wait for what the others hold
@@ -295,10 +302,17 @@ async fn kafka(client: &LocalClient, caller: Caller, frame: BytesMut, paid: Budg
     }
 }
 
-async fn append(client: &LocalClient, call: AppendCall, batch: BytesMut, paid: BudgetPermit) -> AppendAnswer {
+async fn append(
+    client: &LocalClient,
+    call: AppendCall,
+    partition_count: Option<i32>,
+    batch: BytesMut,
+    paid: BudgetPermit,
+) -> AppendAnswer {
     let timeout = Duration::from_millis(u64::from(call.timeout_ms));
+    let options = |acks| AppendOptions { acks, timeout, partition_count };
     let answer = match Acks::from_wire(call.acks) {
-        Some(acks) => client.append_here(call.topic_id, call.partition, batch, acks, timeout, paid).await,
+        Some(acks) => client.append_here(call.topic_id, call.partition, batch, options(acks), paid).await,
         None => PartitionAnswer::error(ErrorCode::InvalidRequiredAcks),
     };
     client.broker.metrics.produced(std::slice::from_ref(&answer));

@@ -9,12 +9,15 @@ use bytes::{Bytes, BytesMut};
 use capek_state::partition::RecordError;
 use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{BrokerId, Offset, PartitionIndex, TopicId};
-use capek_wire::peer::calls::{AppendAnswer, AppendCall, CallRequest, CallResponse, HttpAnswer, HttpCall, ReadCall};
+use capek_wire::peer::calls::{
+    AppendAnswer, AppendCall, CallRequest, CallResponse, FindKeyedCall, HttpAnswer, HttpCall, KeyedAppendCall,
+    KeyedBatch, ReadCall,
+};
 
 use crate::budget::BudgetPermit;
 use crate::call_lane::{Call, CallError};
 use crate::local::{LocalClient, ReadBatches};
-use crate::produce::{Acks, PartitionAnswer};
+use crate::produce::{AppendOptions, PartitionAnswer};
 use crate::remote_partition::RemotePartition;
 
 /// A read of what is there already; whoever reads asks again.
@@ -78,16 +81,34 @@ impl LocalClient {
         leader: BrokerId,
         (topic_id, partition): (TopicId, PartitionIndex),
         batch: BytesMut,
-        acks: Acks,
-        timeout: Duration,
+        options: AppendOptions,
         paid: BudgetPermit,
     ) -> PartitionAnswer {
+        let AppendOptions { acks, timeout, partition_count } = options;
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        let request = CallRequest::Append(AppendCall { topic_id, partition, acks: acks.to_wire(), timeout_ms });
+        let append = AppendCall { topic_id, partition, acks: acks.to_wire(), timeout_ms };
+        let request = match partition_count {
+            Some(partition_count) => CallRequest::KeyedAppend(KeyedAppendCall { append, partition_count }),
+            None => CallRequest::Append(append),
+        };
         let within = timeout + ANSWER_TAKES;
         match self.call(leader, Call { request: &request, body: batch.freeze(), paid: Some(paid), within }).await {
             Ok((CallResponse::Appended(answer), _)) => answered(answer),
             outcome => not_answered(leader, outcome.map(drop)),
+        }
+    }
+
+    pub(crate) async fn find_keyed_there(
+        &self,
+        leader: BrokerId,
+        call: &FindKeyedCall,
+    ) -> Result<Vec<Option<KeyedBatch>>, ErrorCode> {
+        let request = CallRequest::FindKeyed(call.clone());
+        match self.call(leader, Call { request: &request, body: Bytes::new(), paid: None, within: READ_WITHIN }).await {
+            Ok((CallResponse::FoundKeyed(Ok(found)), _)) if found.len() == call.producer_ids.len() => Ok(found),
+            Ok((CallResponse::FoundKeyed(Err(code)), _)) => Err(code),
+            Ok(_) => Err(ErrorCode::UnknownServerError),
+            Err(_) => Err(ErrorCode::NotLeaderOrFollower),
         }
     }
 

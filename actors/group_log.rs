@@ -102,7 +102,7 @@ impl GroupLog {
             let call = PendingProduce::new(1, self.appended.clone(), None);
             let reply = AppendReply::new(call.clone(), 0);
             route.entry.mailbox.fetch_add(1, Ordering::Relaxed);
-            leader.do_send(Append { batch, acks: Acks::All, is_zstd_allowed: true, reply });
+            leader.do_send(Append { batch, acks: Acks::All, is_zstd_allowed: true, partition_count: None, reply });
             in_flight.batches.push(call);
         }
         self.in_flight.push_back(in_flight);

@@ -11,14 +11,15 @@ use capek_log::{ReadError, ReadOutcome, ReadRequest};
 use capek_state::Refusal;
 use capek_state::cluster::{Image, Outcome};
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::{Offset, PartitionIndex, TopicId};
-use tokio::sync::Notify;
+use capek_wire::ids::{Offset, PartitionIndex, ProducerId, TopicId};
+use capek_wire::peer::calls::{FindKeyedCall, KeyedBatch};
+use tokio::sync::{Notify, oneshot};
 
 use crate::broker::BrokerShared;
 use crate::budget::{BudgetPermit, MemoryBudget};
-use crate::partition::Append;
+use crate::partition::{Append, FindKeyed};
 use crate::partition_source::PartitionSource;
-use crate::produce::{Acks, AppendReply, PartitionAnswer, PendingProduce};
+use crate::produce::{AppendOptions, AppendReply, PartitionAnswer, PendingProduce};
 use crate::remote_partition;
 use crate::shared::PartitionShared;
 use crate::topics;
@@ -119,14 +120,13 @@ impl LocalClient {
     }
 
     /// Appends one batch (base offset 0, CRC set) wherever the partition is led, and waits until it is as durable as `acks` asks,
-    /// at most `timeout`. NOT_LEADER_OR_FOLLOWER: it was certainly not stored. REQUEST_TIMED_OUT: it may have been.
+    /// at most its timeout. NOT_LEADER_OR_FOLLOWER: it was certainly not stored. REQUEST_TIMED_OUT: it may have been.
     pub async fn produce(
         &self,
         topic: &str,
         partition: PartitionIndex,
         batch: BytesMut,
-        acks: Acks,
-        timeout: Duration,
+        options: AppendOptions,
     ) -> PartitionAnswer {
         if topics::is_internal(topic) {
             return PartitionAnswer::error(ErrorCode::InvalidTopicException);
@@ -136,11 +136,14 @@ impl LocalClient {
         let Some(found) = image.topic_by_name(topic) else {
             return PartitionAnswer::error(ErrorCode::UnknownTopicOrPartition);
         };
+        if found.has_more_than(options.partition_count) {
+            return PartitionAnswer::error(ErrorCode::InvalidPartitions);
+        }
         match self.leader_by_id(found.id, partition) {
             Ok(leader) if leader == self.broker.config.node_id => {
-                self.append_here(found.id, partition, batch, acks, timeout, permit).await
+                self.append_here(found.id, partition, batch, options, permit).await
             }
-            Ok(leader) => self.append_there(leader, (found.id, partition), batch, acks, timeout, permit).await,
+            Ok(leader) => self.append_there(leader, (found.id, partition), batch, options, permit).await,
             // It was certainly not stored.
             Err(ErrorCode::LeaderNotAvailable) => PartitionAnswer::error(ErrorCode::NotLeaderOrFollower),
             Err(code) => PartitionAnswer::error(code),
@@ -153,10 +156,13 @@ impl LocalClient {
         topic_id: TopicId,
         partition: PartitionIndex,
         batch: BytesMut,
-        acks: Acks,
-        timeout: Duration,
+        options: AppendOptions,
         permit: BudgetPermit,
     ) -> PartitionAnswer {
+        let AppendOptions { acks, timeout, partition_count } = options;
+        if self.broker.image.load().topic(topic_id).is_some_and(|topic| topic.has_more_than(partition_count)) {
+            return PartitionAnswer::error(ErrorCode::InvalidPartitions);
+        }
         let complete = Arc::new(AtomicWaker::new());
         let call = PendingProduce::new(1, complete.clone(), Some(permit));
         let reply = AppendReply::new(call.clone(), 0);
@@ -164,7 +170,7 @@ impl LocalClient {
             Ok((leader, entry)) => {
                 entry.mailbox.fetch_add(1, Ordering::Relaxed);
                 // What this queues is bounded by the byte budget that was just paid from.
-                leader.do_send(Append { batch, acks, is_zstd_allowed: true, reply });
+                leader.do_send(Append { batch, acks, is_zstd_allowed: true, partition_count, reply });
             }
             Err(code) => reply.answer(PartitionAnswer::error(code)),
         }
@@ -176,6 +182,43 @@ impl LocalClient {
         let _ = tokio::time::timeout(timeout, answered).await;
         let answer = call.take_answers().into_iter().next();
         answer.unwrap_or_else(|| PartitionAnswer::error(ErrorCode::RequestTimedOut))
+    }
+
+    /// What the partition, wherever it is led, knows of these producers, which stand for keys. From then on it refuses whoever counts
+    /// fewer partitions. Waits a while for a leader; an error is that of the last try.
+    pub async fn find_keyed(
+        &self,
+        topic_id: TopicId,
+        partition: PartitionIndex,
+        partition_count: i32,
+        producer_ids: Vec<ProducerId>,
+    ) -> Result<Vec<Option<KeyedBatch>>, ErrorCode> {
+        const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+        let deadline = tokio::time::Instant::now() + LEADER_WITHIN;
+        let call = FindKeyedCall { topic_id, partition, partition_count, producer_ids };
+        loop {
+            let found = match self.leader_by_id(topic_id, partition) {
+                Ok(leader) if leader == self.broker.config.node_id => self.find_keyed_here(&call).await,
+                Ok(leader) => self.find_keyed_there(leader, &call).await,
+                Err(ErrorCode::UnknownTopicId) => return Err(ErrorCode::UnknownTopicOrPartition),
+                Err(code) => Err(code),
+            };
+            match found {
+                Err(code) if code.is_retriable() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    /// The same where this broker leads.
+    pub async fn find_keyed_here(&self, call: &FindKeyedCall) -> Result<Vec<Option<KeyedBatch>>, ErrorCode> {
+        let (leader, _) = self.leader_here(call.topic_id, call.partition)?;
+        let (reply, found) = oneshot::channel();
+        let find = FindKeyed { partition_count: call.partition_count, producer_ids: call.producer_ids.clone(), reply };
+        leader.send(find).await.map_err(|_| ErrorCode::NotLeaderOrFollower)?;
+        found.await.map_err(|_| ErrorCode::NotLeaderOrFollower)
     }
 
     fn leader_here(

@@ -8,6 +8,7 @@
 //! ReplicaManager starts the next incarnation from disk at the same leader epoch.
 
 mod in_sync;
+mod keyed;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -71,6 +72,9 @@ pub struct Partition {
     log_start_waits: VecDeque<LogStartWait>,
     log_end_waits: Vec<tokio::sync::oneshot::Sender<Offset>>,
     describe_waits: Vec<DescribeProducers>,
+    find_waits: Vec<FindKeyed>,
+    /// Whoever chose this partition among fewer is refused.
+    partition_count_min: i32,
     /// When idle producers are forgotten again.
     expire_producers_at_ms: i64,
     effects: Vec<Effect>,
@@ -111,6 +115,8 @@ impl Partition {
             log_start_waits: VecDeque::new(),
             log_end_waits: Vec::new(),
             describe_waits: Vec::new(),
+            find_waits: Vec::new(),
+            partition_count_min: 0,
             expire_producers_at_ms: 0,
             effects: Vec::new(),
             exit: start.exit,
@@ -169,7 +175,8 @@ impl Partition {
         produced: &mut Produced,
     ) {
         let batch = &append.batch[..];
-        let checked = check_bytes(batch, context).map_err(refused).and_then(|header| {
+        let checked = self.check_count(append.partition_count).and_then(|()| {
+            let header = check_bytes(batch, context).map_err(refused)?;
             if context.config.cleanup_policy.compact {
                 check_keys(Bytes::copy_from_slice(batch), INFLATED_BYTES_MAX, &self.shared.key)
                     .map_err(records_refused)?;
@@ -322,6 +329,7 @@ impl Partition {
         }
         self.append_gathered();
         self.answer_log_ends();
+        self.answer_finds();
     }
 
     /// While batches are gathered the end is not known.
@@ -375,7 +383,7 @@ impl ActorFuture<Partition> for Gather {
         context: &mut Context<Partition>,
         _: &mut TaskContext<'_>,
     ) -> Poll<()> {
-        if !partition.gathered.is_empty() {
+        if !partition.gathered.is_empty() || !partition.find_waits.is_empty() {
             if partition.has_producers {
                 partition.append_gathered();
             } else if !partition.is_loading {
@@ -383,6 +391,7 @@ impl ActorFuture<Partition> for Gather {
             }
         }
         partition.answer_log_ends();
+        partition.answer_finds();
         Poll::Pending
     }
 }

@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use capek_log::Outcome;
 use capek_state::partition::{ProducerBatch, ReplicaSet};
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::Offset;
+use capek_wire::ids::{Offset, ProducerId};
+use capek_wire::peer::calls::KeyedBatch;
 
 use crate::produce::{Acks, AppendReply};
 use crate::supervision::Incarnation;
@@ -18,6 +19,8 @@ pub struct Append {
     pub acks: Acks,
     /// Produce below version 7 may not carry zstd.
     pub is_zstd_allowed: bool,
+    /// See [`AppendOptions`](crate::produce::AppendOptions).
+    pub partition_count: Option<i32>,
     pub reply: AppendReply,
 }
 
@@ -34,6 +37,16 @@ pub struct AdvanceLogStart {
 #[rtype(result = "()")]
 pub struct LogEnd {
     pub reply: tokio::sync::oneshot::Sender<Offset>,
+}
+
+/// What are the newest batches of these producers, which stand for keys? Answered when what came before is in the log, or
+/// refused; from then on whoever counts fewer partitions is refused.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FindKeyed {
+    pub partition_count: i32,
+    pub producer_ids: Vec<ProducerId>,
+    pub reply: tokio::sync::oneshot::Sender<Vec<Option<KeyedBatch>>>,
 }
 
 /// Which producers does the partition remember? Answered once they are read from the log.

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use capek_state::partition::RecordError;
@@ -37,6 +38,16 @@ impl Acks {
             Acks::All => -1,
         }
     }
+}
+
+/// How a batch is to be appended.
+#[derive(Debug, Clone, Copy)]
+pub struct AppendOptions {
+    pub acks: Acks,
+    pub timeout: Duration,
+    /// Of a producer that stands for a key (`capek_wire::keyed`): how many partitions the topic had when this one was chosen. When
+    /// there are more by now the batch is refused with INVALID_PARTITIONS: its key may be known elsewhere.
+    pub partition_count: Option<i32>,
 }
 
 /// What became of one partition's batch.

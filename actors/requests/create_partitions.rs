@@ -13,6 +13,7 @@ use capek_wire::messages::create_partitions::{
 };
 
 use super::{RequestContext, change, repeated};
+use crate::clock::now_ms;
 
 pub async fn answer(
     context: Rc<RequestContext>,
@@ -37,6 +38,7 @@ fn command(topic: CreatePartitionsTopic) -> Command {
         count: topic.count,
         assignments: assignments.map(|given| given.into_iter().map(|replicas| replicas.broker_ids).collect()),
         seed: crate::random::seed(),
+        now_ms: now_ms(),
     })
 }
 

@@ -123,7 +123,7 @@ fn append(topic: &TopicRoute, partition: PartitionView, acks: Acks, is_zstd_allo
     let batch = partition.records.unwrap_or_default();
     route.entry.mailbox.fetch_add(1, Ordering::Relaxed);
     // What this queues is bounded by the byte budget that the frame has paid from.
-    leader.do_send(Append { batch, acks, is_zstd_allowed, reply });
+    leader.do_send(Append { batch, acks, is_zstd_allowed, partition_count: None, reply });
 }
 
 impl PendingResponse {

@@ -8,11 +8,16 @@ use capek_actors::broker::{self, BrokerShared, RunningBroker};
 use capek_actors::call_server;
 use capek_actors::local::LocalClient;
 use capek_actors::peer_transport::read_frame;
+use capek_wire::batch::{BatchBuilder, Codec};
 use capek_wire::error_code::ErrorCode;
 use capek_wire::frame::{self, SIZE_BYTES};
 use capek_wire::ids::{TopicId, Uuid};
+use capek_wire::keyed::KEYED_PRODUCER_ID_FIRST;
 use capek_wire::messages::{ListGroupsRequest, ProduceRequest};
-use capek_wire::peer::calls::{AppendCall, CallRequest, CallResponse, PartitionState, ReadAnswer, ReadCall, WatchCall};
+use capek_wire::peer::calls::{
+    AppendCall, CallRequest, CallResponse, FindKeyedCall, KeyedAppendCall, KeyedBatch, PartitionState, ReadAnswer,
+    ReadCall, WatchCall,
+};
 use capek_wire::peer::frame::{FRAME_BYTES_MAX, encode_before_body};
 use capek_wire::peer::{FrameKind, decode_head, encode_head};
 use tokio::io::{AsyncWriteExt, DuplexStream};
@@ -131,6 +136,52 @@ fn batches_are_appended_read_and_watched() {
     });
 }
 
+/// A topic has got more partitions: what was stored is found, and who has not heard of them gets in no more.
+#[test]
+fn keys_are_found_and_who_counts_fewer_partitions_is_refused() {
+    with_broker("keys", async |broker, topic_id| {
+        let keyed = |key: i64, partition_count| {
+            let append = AppendCall { topic_id, partition: 0, acks: -1, timeout_ms: 30_000 };
+            let mut builder = BatchBuilder::new(Codec::None);
+            builder.producer(KEYED_PRODUCER_ID_FIRST + key, 0, 7);
+            builder.push(1, None, Some(b"value"), &[]);
+            let batch = builder.build().expect("a batch of one record");
+            (CallRequest::KeyedAppend(KeyedAppendCall { append, partition_count }), batch)
+        };
+        let find = |partition| {
+            let producer_ids = vec![KEYED_PRODUCER_ID_FIRST + 1, KEYED_PRODUCER_ID_FIRST + 2];
+            CallRequest::FindKeyed(FindKeyedCall { topic_id, partition, partition_count: 3, producer_ids })
+        };
+        let appended = |response: &CallResponse| match response {
+            CallResponse::Appended(answer) => (answer.error, answer.base_offset),
+            other => panic!("that is no answer to an append: {other:?}"),
+        };
+        let mut asker = Asker::connect(&broker);
+        // The question is answered when what came before is in the log.
+        let (request, batch) = keyed(1, 1);
+        asker.send(1, &request, &batch).await;
+        asker.send(2, &find(0), b"").await;
+        let mut answers = [asker.answer().await, asker.answer().await];
+        answers.sort_by_key(|(id, ..)| *id);
+        assert_eq!(appended(&answers[0].1), (ErrorCode::None, 0));
+        let known = vec![Some(KeyedBatch { epoch: 0, sequence: 7 }), None];
+        assert_eq!(answers[1].1, CallResponse::FoundKeyed(Ok(known)));
+        for (key, partition_count, expected) in [
+            (2, 2, (ErrorCode::InvalidPartitions, -1)),
+            (1, 1, (ErrorCode::InvalidPartitions, -1)),
+            (1, 3, (ErrorCode::None, 0)),
+            (2, 4, (ErrorCode::None, 1)),
+        ] {
+            let (request, batch) = keyed(key, partition_count);
+            assert_eq!(appended(&asker.ask(&request, &batch).await.0), expected, "key {key} among {partition_count}");
+        }
+        assert_eq!(asker.append(topic_id, -1, "without a key").await, (ErrorCode::None, 2));
+        let nowhere = CallResponse::FoundKeyed(Err(ErrorCode::UnknownTopicOrPartition));
+        assert_eq!(asker.ask(&find(9), b"").await.0, nowhere);
+        asker.end().await;
+    });
+}
+
 #[test]
 fn requests_of_kafka_are_answered_but_those_that_carry_records() {
     with_broker("requests", async |broker, _| {
@@ -168,6 +219,15 @@ fn hostile_bytes_cost_their_own_connection_only() {
             ),
             (CallRequest::Read(ReadCall { topic_id, partition: 0, offset: 0, max_bytes: u32::MAX }), b""),
             (CallRequest::Watch(WatchCall { topic_id, partition: 0, known: None, max_wait_ms: 10 }), b""),
+            (
+                CallRequest::FindKeyed(FindKeyedCall {
+                    topic_id,
+                    partition: 0,
+                    partition_count: 1,
+                    producer_ids: vec![1],
+                }),
+                b"",
+            ),
             (KAFKA, &frame::encode_request(5, None, &ListGroupsRequest::default(), 4).expect("it can be written")[4..]),
         ]
         .iter()

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use capek_actors::broker::{self, RunningBroker};
 use capek_actors::census::Chaos;
 use capek_actors::local::LocalClient;
-use capek_actors::produce::Acks;
+use capek_actors::produce::{Acks, AppendOptions};
 use capek_wire::batch;
 use capek_wire::error_code::ErrorCode;
 
@@ -21,6 +21,7 @@ mod common;
 
 const TOPIC: &str = "panics";
 const PATH: &str = "broker/replica-manager/partition:panics-0";
+const ALL: AppendOptions = AppendOptions { acks: Acks::All, timeout: Duration::from_secs(5), partition_count: None };
 const INFLATED_BYTES_MAX: usize = 1 << 20;
 
 /// Values that were confirmed, by their offset.
@@ -31,7 +32,7 @@ async fn produce_until(client: LocalClient, name: usize, confirmed: Confirmed, s
     while !*stop.lock().expect("no test thread panics") {
         let value = format!("{name}-{count}");
         count += 1;
-        let answer = client.produce(TOPIC, 0, one_record(&value), Acks::All, Duration::from_secs(5)).await;
+        let answer = client.produce(TOPIC, 0, one_record(&value), ALL).await;
         match answer.error {
             ErrorCode::None => {
                 let before = confirmed.lock().expect("no test thread panics").insert(answer.base_offset, value);

@@ -27,7 +27,7 @@ use capek_wire::ids::PartitionIndex;
 
 use super::body::Body;
 use super::doors::{Doors, InFlight};
-use super::produce::{self, NewRecord, NotStored, ProduceOptions, Stored};
+use super::produce::{self, Counts, NewRecord, NotStored, ProduceOptions, Stored, To};
 
 /// A batch with this many records is complete.
 const RECORDS_MAX: usize = 1_000;
@@ -134,7 +134,8 @@ impl Gatherer {
             return Box::pin(produce_alone(doors, topic, record, options)).await;
         }
         let partition_count = doors.client.partition_count(topic).await?;
-        let partition = match produce::choose_partition(doors, &record, partition_count, None) {
+        let counts = Counts { now: partition_count, chosen: partition_count };
+        let partition = match produce::choose_partition(doors, &record, counts, None) {
             Ok(partition) => partition,
             Err(partition) => return Ok(Err(produce::no_such_partition(topic, partition, partition_count))),
         };
@@ -267,7 +268,7 @@ async fn store(gatherer: Rc<Gatherer>, gathering: Rc<Gathering>, doors: web::Dat
         Ok(batch) => {
             drop(records);
             let options = ProduceOptions { acks, timeout, idempotency: None };
-            produce::append(&doors, &gathering.topic, partition, batch, options).await
+            produce::append(&doors, &gathering.topic, To { partition, partition_count: None }, batch, options).await
         }
         Err(code) => PartitionAnswer::error(code),
     };

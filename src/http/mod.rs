@@ -6,7 +6,7 @@
 //!   guard       what holds for every request                    rest_v2   /topics…, /consumers…: Confluent's REST v2
 //!   body, unread   a request's body, bounded in bytes and time  stream    /v1/topics/{t}/ws and /sse
 //!   problem     errors of /v1 (RFC 9457) and of REST v2         actors, health
-//!   idempotency Idempotency-Key: stored once                    origins   which web pages may be here (CORS)
+//!   idempotency, grown   Idempotency-Key: stored once           origins   which web pages may be here (CORS)
 //!   gather      single records of one turn, in one batch        hosts     the names by which this host may be called
 //!   routes      one table of endpoints                          openapi   the document made of it, /docs
 //!   rest_v3     /v3/clusters…: Confluent's REST v3              cluster_admin, groups, offsets   what doors ask Kafka
@@ -24,6 +24,7 @@ mod doors;
 mod fuzz;
 mod gather;
 mod groups;
+mod grown;
 mod guard;
 mod health;
 mod hosts;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::web;
 use bytes::{Bytes, BytesMut};
-use capek_actors::produce::{Acks, PartitionAnswer};
+use capek_actors::produce::{Acks, AppendOptions, PartitionAnswer};
 use capek_state::Refusal;
 use capek_state::config::TopicConfig;
 use capek_wire::batch::{BatchBuilder, Codec, HEADER_BYTES};
@@ -16,6 +16,7 @@ use capek_wire::partitioner::partition_for_key;
 use tokio::time::Instant;
 
 use super::doors::Doors;
+use super::grown;
 use super::idempotency::{self, IdempotencyKey, KeyedProducer};
 
 /// A record as a request has it.
@@ -69,8 +70,8 @@ impl Default for ProduceOptions {
     }
 }
 
-const BACKOFF_FIRST: Duration = Duration::from_millis(10);
-const BACKOFF_MAX: Duration = Duration::from_millis(320);
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+pub(super) const BACKOFF_MAX: Duration = Duration::from_millis(320);
 
 /// Stores the records; an outcome for each, in their order. An error is about the topic as a whole.
 pub async fn produce(
@@ -79,26 +80,45 @@ pub async fn produce(
     records: Vec<NewRecord>,
     options: ProduceOptions,
 ) -> Result<Vec<Result<Stored, NotStored>>, Refusal> {
-    let partition_count = doors.client.partition_count(topic).await?;
+    let count = doors.client.partition_count(topic).await?;
+    match options.idempotency {
+        None => Ok(produce_among(doors, topic, records, Counts { now: count, chosen: count }, options).await),
+        Some(key) => grown::produce(doors, topic, records, key, options).await,
+    }
+}
+
+/// How many partitions a topic has, and among how many of them the records choose.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
+    pub now: i32,
+    pub chosen: i32,
+}
+
+pub(super) async fn produce_among(
+    doors: &web::Data<Doors>,
+    topic: &str,
+    records: Vec<NewRecord>,
+    counts: Counts,
+    options: ProduceOptions,
+) -> Vec<Result<Stored, NotStored>> {
     let now_ms = now_ms();
     let mut outcomes: Vec<Option<Result<Stored, NotStored>>> = vec![None; records.len()];
-    let mut by_partition: BTreeMap<PartitionIndex, Vec<(usize, NewRecord)>> = BTreeMap::new();
-    for (index, record) in records.into_iter().enumerate() {
-        match choose_partition(doors, &record, partition_count, options.idempotency) {
-            Ok(partition) => by_partition.entry(partition).or_default().push((index, record)),
-            Err(partition) => outcomes[index] = Some(Err(no_such_partition(topic, partition, partition_count))),
-        }
+    let (mut by_partition, nowhere) = by_partition(doors, records, counts, options.idempotency);
+    for (index, partition) in nowhere {
+        outcomes[index] = Some(Err(no_such_partition(topic, partition, counts.now)));
     }
+    let partition_count = options.idempotency.map(|_| counts.now);
+    let to = move |partition| To { partition, partition_count };
     // A single batch is with its partition at once, or not at all.
     if let Some((partition, records)) = only_batch(doors, topic, &mut by_partition) {
-        note(&mut outcomes, produce_to_partition(doors, topic, partition, records, options, now_ms).await);
+        note(&mut outcomes, produce_to_partition(doors, topic, to(partition), records, options, now_ms).await);
     }
     // Each in a task of its own: what was begun is stored whole, or refused whole, also when its client hangs up meanwhile.
     let mut running = Vec::with_capacity(by_partition.len());
     for (partition, records) in by_partition {
         let (doors, topic, in_flight) = (doors.clone(), topic.to_owned(), doors.begin());
         running.push(actix_rt::spawn(async move {
-            let stored = produce_to_partition(&doors, &topic, partition, records, options, now_ms).await;
+            let stored = produce_to_partition(&doors, &topic, to(partition), records, options, now_ms).await;
             drop(in_flight);
             stored
         }));
@@ -108,7 +128,27 @@ pub async fn produce(
         note(&mut outcomes, stored.await.unwrap_or_default());
     }
     let unknown = || Err(NotStored::new(ErrorCode::UnknownServerError, None));
-    Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect())
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unknown)).collect()
+}
+
+/// Records with their places in the request, by their partitions.
+pub(super) type ByPartition = BTreeMap<PartitionIndex, Vec<(usize, NewRecord)>>;
+
+/// And the places of those whose partition there is not.
+pub(super) fn by_partition(
+    doors: &Doors,
+    records: Vec<NewRecord>,
+    counts: Counts,
+    idempotency: Option<IdempotencyKey>,
+) -> (ByPartition, Vec<(usize, PartitionIndex)>) {
+    let (mut by_partition, mut nowhere) = (ByPartition::new(), Vec::new());
+    for (index, record) in records.into_iter().enumerate() {
+        match choose_partition(doors, &record, counts, idempotency) {
+            Ok(partition) => by_partition.entry(partition).or_default().push((index, record)),
+            Err(partition) => nowhere.push((index, partition)),
+        }
+    }
+    (by_partition, nowhere)
 }
 
 /// Stores those that are good, in their order, among those that are not.
@@ -130,7 +170,7 @@ pub async fn produce_good<E>(
 fn only_batch(
     doors: &Doors,
     topic: &str,
-    by_partition: &mut BTreeMap<PartitionIndex, Vec<(usize, NewRecord)>>,
+    by_partition: &mut ByPartition,
 ) -> Option<(PartitionIndex, Vec<(usize, NewRecord)>)> {
     if by_partition.len() != 1 {
         return None;
@@ -153,16 +193,16 @@ fn note(outcomes: &mut [Option<Result<Stored, NotStored>>], found: Outcomes) {
 pub(super) fn choose_partition(
     doors: &Doors,
     record: &NewRecord,
-    partition_count: i32,
+    counts: Counts,
     idempotency: Option<IdempotencyKey>,
 ) -> Result<PartitionIndex, PartitionIndex> {
     match (record.partition, &record.key) {
-        (Some(partition), _) if (0..partition_count).contains(&partition) => Ok(partition),
+        (Some(partition), _) if (0..counts.now).contains(&partition) => Ok(partition),
         (Some(partition), _) => Err(partition),
-        (None, Some(key)) => Ok(partition_for_key(key, partition_count)),
+        (None, Some(key)) => Ok(partition_for_key(key, counts.chosen)),
         (None, None) => Ok(match idempotency {
-            Some(idempotency) => idempotency.partition(partition_count),
-            None => doors.sticky_partition(partition_count, size_estimate_bytes(record)),
+            Some(idempotency) => idempotency.partition(counts.chosen),
+            None => doors.sticky_partition(counts.chosen, size_estimate_bytes(record)),
         }),
     }
 }
@@ -173,21 +213,28 @@ pub(super) fn no_such_partition(topic: &str, partition: PartitionIndex, partitio
     NotStored { is_retriable: false, ..NotStored::new(ErrorCode::UnknownTopicOrPartition, Some(message)) }
 }
 
+/// A partition, and of [`AppendOptions`] what goes with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct To {
+    pub partition: PartitionIndex,
+    pub partition_count: Option<i32>,
+}
+
 /// Batches of one partition go one after the other, so that records keep their order.
 async fn produce_to_partition(
     doors: &Doors,
     topic: &str,
-    partition: PartitionIndex,
+    to: To,
     records: Vec<(usize, NewRecord)>,
     options: ProduceOptions,
     now_ms: i64,
 ) -> Outcomes {
-    let batch_bytes_max = batch_bytes_max(doors, topic, partition);
+    let partition = to.partition;
     let mut outcomes = Vec::with_capacity(records.len());
-    for (number, group) in split(records, batch_bytes_max).into_iter().enumerate() {
+    for (number, group) in split(records, batch_bytes_max(doors, topic, partition)).into_iter().enumerate() {
         let keyed = options.idempotency.map(|key| key.producer(number, group.iter().map(|(_, record)| record)));
         let answer = match build(group.iter().map(|(_, record)| record), now_ms, keyed) {
-            Ok(batch) => append(doors, topic, partition, batch, options).await,
+            Ok(batch) => append(doors, topic, to, batch, options).await,
             Err(code) => PartitionAnswer::error(code),
         };
         for (position, (index, record)) in group.iter().enumerate() {
@@ -198,7 +245,7 @@ async fn produce_to_partition(
 }
 
 /// What the topic takes at most in one batch.
-fn batch_bytes_max(doors: &Doors, topic: &str, partition: PartitionIndex) -> usize {
+pub(super) fn batch_bytes_max(doors: &Doors, topic: &str, partition: PartitionIndex) -> usize {
     let bytes_max = with_topic_config(doors, topic, partition, |config| config.max_message_bytes);
     usize::try_from(bytes_max).unwrap_or(usize::MAX)
 }
@@ -228,6 +275,10 @@ pub(super) fn outcome_of(
         let message = format!("this {} was used for other records", idempotency::HEADER);
         return Err(NotStored::new(answer.error, Some(message)));
     }
+    if answer.error == ErrorCode::InvalidPartitions {
+        let message = "the topic got more partitions meanwhile: send it again".to_owned();
+        return Err(NotStored { is_retriable: true, ..NotStored::new(answer.error, Some(message)) });
+    }
     if answer.error != ErrorCode::None {
         return Err(NotStored::new(answer.error, answer.message.clone()));
     }
@@ -236,7 +287,7 @@ pub(super) fn outcome_of(
 }
 
 /// As few batches as the topic's limit allows.
-fn split(records: Vec<(usize, NewRecord)>, batch_bytes_max: usize) -> Vec<Vec<(usize, NewRecord)>> {
+pub(super) fn split(records: Vec<(usize, NewRecord)>, batch_bytes_max: usize) -> Vec<Vec<(usize, NewRecord)>> {
     let mut groups: Vec<Vec<(usize, NewRecord)>> = Vec::new();
     let mut group_bytes = 0;
     for (index, record) in records {
@@ -288,15 +339,17 @@ pub(super) fn build<'a>(
 pub(super) async fn append(
     doors: &Doors,
     topic: &str,
-    partition: PartitionIndex,
+    to: To,
     batch: BytesMut,
     options: ProduceOptions,
 ) -> PartitionAnswer {
+    let To { partition, partition_count } = to;
     let deadline = Instant::now() + options.timeout;
     let mut backoff = BACKOFF_FIRST;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let answer = doors.client.produce(topic, partition, batch.clone(), options.acks, left).await;
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let appending = AppendOptions { acks: options.acks, timeout, partition_count };
+        let answer = doors.client.produce(topic, partition, batch.clone(), appending).await;
         let is_safe_again = match answer.error {
             ErrorCode::NotLeaderOrFollower => true,
             ErrorCode::RequestTimedOut => options.idempotency.is_some(),

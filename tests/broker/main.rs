@@ -24,6 +24,7 @@ mod fetch_sessions;
 mod front_door;
 mod gathered;
 mod groups;
+mod grown_topics;
 mod hostile;
 mod http;
 mod http_guide;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::frames::{LATEST, RawClient};
-use super::wait_for;
+use super::{rest, wait_for};
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -182,12 +182,25 @@ impl Broker {
     pub fn create_topic_with(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
         let mut client = self.client();
         assert_eq!(client.create_topic(topic, partitions, configs), 0, "creating {topic}");
-        // Kafka answers before its leaders know of it.
+        self.wait_for_leaders(topic, partitions);
+    }
+
+    /// Kafka answers before its leaders know of new partitions.
+    pub fn wait_for_leaders(&self, topic: &str, partitions: i32) {
+        let mut client = self.client();
         for partition in 0..partitions {
-            wait_for("the new topic has leaders", START_WITHIN, || {
+            wait_for("the new partitions have leaders", START_WITHIN, || {
                 (client.list_offset(topic, partition, LATEST).0 == 0).then_some(())
             });
         }
+    }
+
+    /// So many partitions in all.
+    pub fn grow_topic(&self, topic: &str, partitions: i32) {
+        let clusters = self.get("/v3/clusters").expect(200);
+        let cluster = clusters["data"][0]["cluster_id"].as_str().expect("a cluster has an id");
+        let url = self.http(&format!("/v3/clusters/{cluster}/topics/{topic}"));
+        rest::call("PATCH", &url, &[rest::JSON], &format!("{{\"partitions_count\":{partitions}}}")).expect(200);
     }
 
     /// SIGKILL: nothing of the process runs after this.

@@ -217,6 +217,7 @@ pub struct CreatePartitions {
     /// Replicas of the new partitions by hand.
     pub assignments: Option<Vec<Vec<BrokerId>>>,
     pub seed: u64,
+    pub now_ms: i64,
 }
 
 /// Changes to the configuration of one resource.

@@ -37,6 +37,19 @@ pub struct Topic {
     pub id: TopicId,
     pub name: Arc<str>,
     pub partitions: Vec<Partition>,
+    /// How many there were before, oldest first; the newest [`FORMER_COUNTS_MAX`].
+    pub former_counts: Vec<FormerCount>,
+}
+
+/// A topic that grows more often forgets how it began.
+pub const FORMER_COUNTS_MAX: usize = 16;
+
+/// A number of partitions that a topic had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FormerCount {
+    pub partitions: i32,
+    /// When it got more, by the clock of the broker that was asked to add them.
+    pub until_ms: i64,
 }
 
 /// One partition; the fields are those of its record.
@@ -120,6 +133,17 @@ impl Topic {
     /// Of its first partition: a topic's partitions begin alike.
     pub fn replication_factor(&self) -> i32 {
         self.partitions.first().map_or(0, |partition| partition.replicas.len() as i32)
+    }
+
+    /// None: nobody has counted them.
+    pub fn has_more_than(&self, partition_count: Option<i32>) -> bool {
+        partition_count.is_some_and(|count| usize::try_from(count).is_ok_and(|count| count < self.partitions.len()))
+    }
+
+    /// How many partitions it had at some time since then and no longer has, newest first.
+    pub fn counts_since(&self, since_ms: i64) -> impl Iterator<Item = i32> {
+        let newest_first = self.former_counts.iter().rev();
+        newest_first.take_while(move |former| former.until_ms >= since_ms).map(|former| former.partitions)
     }
 }
 
@@ -331,6 +355,9 @@ impl Image {
             Record::BrokerInControlledShutdown { broker, epoch } => {
                 self.change_broker(*broker, *epoch, delta, |broker| broker.in_controlled_shutdown = true);
             }
+            Record::TopicGrew { topic_id, partitions, at_ms } => {
+                self.topic_grew(*topic_id, FormerCount { partitions: *partitions, until_ms: *at_ms });
+            }
             Record::TopicDeleted { topic_id } => self.topic_deleted(*topic_id, delta),
             Record::ConfigChanged { resource, name, value } => {
                 self.config_changed(resource, name, value.as_deref(), delta);
@@ -370,7 +397,7 @@ impl Image {
 
     fn topic_created(&mut self, topic_id: TopicId, name: &str, delta: &mut Delta) {
         let name: Arc<str> = name.into();
-        let topic = Topic { id: topic_id, name: Arc::clone(&name), partitions: Vec::new() };
+        let topic = Topic { id: topic_id, name: Arc::clone(&name), partitions: Vec::new(), former_counts: Vec::new() };
         let before = self.topics.insert(topic_id, Arc::new(topic));
         assert!(before.is_none(), "topic id {topic_id} is taken");
         let before = self.topic_ids.insert(name, topic_id);
@@ -390,6 +417,16 @@ impl Image {
             _ => panic!("partition {index} of topic {topic_id} leaves a gap"),
         }
         delta.partition_changed(topic_id, index);
+    }
+
+    /// The partitions that follow are what others hear of it.
+    fn topic_grew(&mut self, topic_id: TopicId, former: FormerCount) {
+        let topic = self.topics.get_mut(&topic_id).expect("a topic grows after it was created");
+        let former_counts = &mut Arc::make_mut(topic).former_counts;
+        if former_counts.len() == FORMER_COUNTS_MAX {
+            former_counts.remove(0);
+        }
+        former_counts.push(former);
     }
 
     fn topic_deleted(&mut self, topic_id: TopicId, delta: &mut Delta) {

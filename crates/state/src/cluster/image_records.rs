@@ -58,6 +58,10 @@ fn broker_record(broker: &Broker) -> Record {
 
 fn push_topic(records: &mut Vec<Record>, topic: &Topic) {
     records.push(Record::Topic { topic_id: topic.id, name: topic.name.to_string() });
+    for former in &topic.former_counts {
+        let (partitions, at_ms) = (former.partitions, former.until_ms);
+        records.push(Record::TopicGrew { topic_id: topic.id, partitions, at_ms });
+    }
     for (partition, state) in (0..).zip(&topic.partitions) {
         records.push(Record::PartitionState(state_record(topic.id, partition, state.clone())));
     }

@@ -36,7 +36,7 @@ pub use command::{
 pub use decide::{PRODUCER_ID_BLOCK, decide};
 pub use delta::Delta;
 pub use election_rules::elections_by_file;
-pub use image::{Broker, Image, Partition, Topic};
+pub use image::{Broker, FORMER_COUNTS_MAX, FormerCount, Image, Partition, Topic};
 pub use preferred_leaders::preferred_leaders_to_return;
 pub use read_replica::{ReplicaView, nearest_follower};
 pub use record::{

@@ -5,16 +5,14 @@
 //!   u8           u8              postcard of `Record`
 //! ```
 //!
-//! To change a record, add a variant at the end; raise `VERSION` when a reader must know it. A reader refuses what
-//! says that it needs a newer one, instead of misreading it.
+//! To change a record, add a variant at the end, with the next version. A reader refuses what says that it needs a newer
+//! one, instead of misreading it.
 
 use capek_wire::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, Uuid};
 use serde::{Deserialize, Serialize};
 
-/// The version that this code writes.
-const VERSION: u8 = 1;
-/// The oldest version whose readers understand what this code writes.
-const READABLE_FROM: u8 = 1;
+/// The newest version that this code understands.
+const VERSION: u8 = 2;
 
 /// One fact about the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,6 +69,12 @@ pub enum Record {
     },
     /// The state of one partition, whole, with what only a cluster needs.
     PartitionState(PartitionStateRecord),
+    /// The topic had `partitions` partitions until now; those that are added follow. Since version 2.
+    TopicGrew {
+        topic_id: TopicId,
+        partitions: i32,
+        at_ms: i64,
+    },
 }
 
 /// One life of a broker.
@@ -177,8 +181,13 @@ pub enum RecordError {
 impl Record {
     /// The bytes for the metadata log.
     pub fn encode(&self) -> Vec<u8> {
-        let bytes = vec![VERSION, READABLE_FROM];
+        let bytes = vec![self.version(); 2];
         postcard::to_extend(self, bytes).expect("a record is made of plain data and a vector takes any length")
+    }
+
+    /// That in which it was new.
+    fn version(&self) -> u8 {
+        if matches!(self, Record::TopicGrew { .. }) { 2 } else { 1 }
     }
 
     /// The record of these bytes, all of them.

@@ -287,7 +287,9 @@ pub(super) fn create_partitions(image: &Image, command: &CreatePartitions) -> Re
         None => replicate(&candidates(image), added, topic.replication_factor() as i16, command.seed)?,
         Some(assignments) => added_assignments(image, topic, added, assignments)?,
     };
-    Ok(records(partition_records(image, topic.id, current, replicas)?))
+    let mut made = vec![Record::TopicGrew { topic_id: topic.id, partitions: current as i32, at_ms: command.now_ms }];
+    made.extend(partition_records(image, topic.id, current, replicas)?);
+    Ok(records(made))
 }
 
 fn added_partitions(topic: &Topic, command: &CreatePartitions) -> Result<usize, Refusal> {

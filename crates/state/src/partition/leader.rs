@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use capek_wire::batch::BatchHeader;
 use capek_wire::error_code::ErrorCode;
-use capek_wire::ids::{BrokerId, LeaderEpoch, Offset};
+use capek_wire::ids::{BrokerId, LeaderEpoch, Offset, ProducerId};
 
 use super::admit::{AdmitContext, Admitted, check_after_checksum, check_before_checksum};
 use super::new_producers::NewProducers;
@@ -167,6 +167,11 @@ impl Leader {
     /// The last batch of every producer that is remembered, by producer id.
     pub fn producers(&self) -> impl Iterator<Item = ProducerBatch> + '_ {
         self.producers.last_batches()
+    }
+
+    /// The last batch of this one, while it is remembered.
+    pub fn producer(&self, producer_id: ProducerId) -> Option<ProducerBatch> {
+        self.producers.last_batch(producer_id)
     }
 
     /// Replicas that the controller knows to be in sync, this one among them.

@@ -149,18 +149,11 @@ impl Producers {
 
     /// The last batch of each producer, by id.
     pub(super) fn last_batches(&self) -> impl Iterator<Item = ProducerBatch> + '_ {
-        self.by_id.iter().filter_map(|(&producer_id, producer)| {
-            let batch = producer.batches.last()?;
-            Some(ProducerBatch {
-                producer_id,
-                epoch: producer.epoch,
-                first_sequence: batch.first_sequence,
-                last_sequence: batch.last_sequence,
-                last_offset: batch.last_offset,
-                offset_delta: batch.offset_delta,
-                timestamp_ms: batch.timestamp_ms,
-            })
-        })
+        self.by_id.iter().filter_map(|(&producer_id, producer)| producer.last_batch(producer_id))
+    }
+
+    pub(super) fn last_batch(&self, producer_id: ProducerId) -> Option<ProducerBatch> {
+        self.by_id.get(&producer_id)?.last_batch(producer_id)
     }
 
     fn insert(&mut self, batch: &ProducerBatch, now_ms: Option<i64>) {
@@ -197,6 +190,19 @@ impl Producer {
         let same =
             |batch: &&CachedBatch| batch.first_sequence == header.base_sequence && batch.last_sequence == last_sequence;
         self.batches.iter().find(same).copied()
+    }
+
+    fn last_batch(&self, producer_id: ProducerId) -> Option<ProducerBatch> {
+        let batch = self.batches.last()?;
+        Some(ProducerBatch {
+            producer_id,
+            epoch: self.epoch,
+            first_sequence: batch.first_sequence,
+            last_sequence: batch.last_sequence,
+            last_offset: batch.last_offset,
+            offset_delta: batch.offset_delta,
+            timestamp_ms: batch.timestamp_ms,
+        })
     }
 
     fn last_sequence(&self) -> i32 {

@@ -219,7 +219,7 @@ fn fenced_brokers_hold_replicas_but_are_not_in_sync() {
 
 fn grow(image: &Image, count: i32, assignments: Option<&[&[i32]]>) -> Result<usize, capek_state::Refusal> {
     let assignments = assignments.map(|lists| lists.iter().map(|brokers| brokers.to_vec()).collect());
-    let command = CreatePartitions { topic: "t".to_owned(), count, assignments, seed: 0 };
+    let command = CreatePartitions { topic: "t".to_owned(), count, assignments, seed: 0, now_ms: 0 };
     decide(image, &Command::CreatePartitions(command)).map(|decision| decision.records.len())
 }
 
@@ -229,11 +229,31 @@ fn partitions_are_added_behind_the_others() {
     run(&mut image, &Command::CreateTopic(topic("t", 2, 2)));
     let command = CreatePartitions { topic: "t".to_owned(), count: 5, ..CreatePartitions::default() };
     let decision = run(&mut image, &Command::CreatePartitions(command));
-    assert_eq!(decision.records.len(), 3);
+    assert_eq!(decision.records.len(), 4);
     let grown = image.topic_by_name("t").expect("it was created");
     assert_eq!(grown.partitions.len(), 5);
     assert!(grown.partitions.iter().all(|partition| partition.replicas.len() == 2));
-    assert_eq!(grow(&image, 6, Some(&[&[2, 1]])), Ok(1));
+    assert_eq!(grow(&image, 6, Some(&[&[2, 1]])), Ok(2));
+}
+
+#[test]
+fn a_topic_knows_how_many_partitions_it_had() {
+    let mut image = cluster(1);
+    run(&mut image, &Command::CreateTopic(topic("t", 2, 1)));
+    let mut grow = |count, now_ms| {
+        let command = CreatePartitions { topic: "t".to_owned(), count, now_ms, ..CreatePartitions::default() };
+        let decision = run(&mut image, &Command::CreatePartitions(command));
+        let topic = image.topic_by_name("t").expect("it was created").clone();
+        assert_eq!(Image::from_records(0, &image.to_records()).topic_by_name("t"), Some(&topic));
+        (decision.records[0].clone(), topic)
+    };
+    let (record, grown) = grow(3, 100);
+    assert_eq!(record, Record::TopicGrew { topic_id: grown.id, partitions: 2, at_ms: 100 });
+    let (_, grown) = grow(5, 200);
+    let since = |since_ms| grown.counts_since(since_ms).collect::<Vec<_>>();
+    assert_eq!((since(100), since(101), since(201)), (vec![3, 2], vec![3], vec![]));
+    let last = (6..30).map(|count| grow(count, 300).1).last().expect("it grew");
+    assert_eq!(last.counts_since(0).collect::<Vec<_>>(), (13..29).rev().collect::<Vec<_>>(), "the newest");
 }
 
 #[test]

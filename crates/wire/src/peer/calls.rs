@@ -8,6 +8,8 @@
 //!                                                                                    begin before the offset
 //!     Watch { .. }         -                                          Watched        -
 //!     Http { .. }          of the client's request                    Http           of the answer
+//!     KeyedAppend { .. }   one batch                                  Appended       -
+//!     FindKeyed { .. }     -                                          FoundKeyed     -
 //! ```
 //!
 //! Answers come in any order. A one-way frame with the id of a request says that nobody waits for its answer any more; so does
@@ -18,7 +20,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::error_code::ErrorCode;
-use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, ProducerId, TopicId};
 
 /// From the broker whose client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,8 @@ pub enum CallRequest {
     Read(ReadCall),
     Watch(WatchCall),
     Http(HttpCall),
+    KeyedAppend(KeyedAppendCall),
+    FindKeyed(FindKeyedCall),
 }
 
 /// The answer to [`CallRequest`].
@@ -44,6 +48,8 @@ pub enum CallResponse {
     /// Nothing was done, and nothing will be.
     Refused(String),
     Http(HttpAnswer),
+    /// For each producer that was named, in their order; None where the partition knows none.
+    FoundKeyed(Result<Vec<Option<KeyedBatch>>, ErrorCode>),
 }
 
 /// A client's whole request for something that lives on one broker only, such as a consumer instance.
@@ -73,6 +79,31 @@ pub struct AppendCall {
     /// As in Produce: 0, 1 or -1.
     pub acks: i16,
     pub timeout_ms: u32,
+}
+
+/// Append the batch of the body, whose producer stands for a key (`capek_wire::keyed`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyedAppendCall {
+    pub append: AppendCall,
+    /// How many partitions the topic had when this one was chosen.
+    pub partition_count: i32,
+}
+
+/// Which of these producers does the partition know? It answers when what came before is in the log, and from then on refuses
+/// whoever still counts fewer partitions than this with INVALID_PARTITIONS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindKeyedCall {
+    pub topic_id: TopicId,
+    pub partition: PartitionIndex,
+    pub partition_count: i32,
+    pub producer_ids: Vec<ProducerId>,
+}
+
+/// The newest batch of a producer that stands for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyedBatch {
+    pub epoch: i16,
+    pub sequence: i32,
 }
 
 /// What became of the batch.
@@ -173,6 +204,11 @@ mod tests {
         let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
         let http = HttpCall { ip, method: "GET".to_owned(), target: "/x".to_owned(), headers: vec![header] };
         check(CallRequest::Http(http), b"\0\x0a\0\0\x01\x03GET\x02/x\x01\x01a\x01b", 4);
+        let keyed = KeyedAppendCall { append, partition_count: 7 };
+        check(CallRequest::KeyedAppend(keyed), &[&topic[..], &[6, 1, 172, 2, 14]].concat(), 5);
+        let producer_ids = vec![1, 2];
+        let find = FindKeyedCall { topic_id: TOPIC, partition: 3, partition_count: 7, producer_ids };
+        check(CallRequest::FindKeyed(find), &[&topic[..], &[6, 14, 2, 2, 4]].concat(), 6);
     }
 
     #[test]
@@ -199,6 +235,8 @@ mod tests {
         check(CallResponse::Watched(Err(ErrorCode::NotLeaderOrFollower)), &[&[3, 1], &moved[..]].concat());
         check(CallResponse::Refused("no".to_owned()), &[4, 2, b'n', b'o']);
         check(CallResponse::Http(HttpAnswer { status: 204, headers: Vec::new() }), &[5, 204, 1, 0]);
+        let found = vec![None, Some(KeyedBatch { epoch: 1, sequence: 3 })];
+        check(CallResponse::FoundKeyed(Ok(found)), &[6, 0, 2, 0, 1, 2, 6]);
     }
 
     #[test]
