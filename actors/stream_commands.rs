@@ -7,6 +7,7 @@ use capek_wire::ids::Offset;
 use tokio::sync::oneshot;
 
 use crate::stream_events::StreamPlace;
+use crate::stream_group::GroupSide;
 use crate::stream_session::{SUBSCRIPTIONS_MAX, StreamSession};
 use crate::stream_subscription::{Subscription, SubscriptionStart};
 
@@ -38,6 +39,8 @@ pub struct StartSubscription(pub Box<SubscriptionStart>);
 pub struct Acknowledge {
     /// None: whichever holds a place; places that none holds are passed over.
     pub subscription: Option<u64>,
+    /// Without a subscription: only what this member of a group holds.
+    pub member: Option<String>,
     /// Everything up to and with these.
     pub through: Vec<(StreamPlace, Offset)>,
     /// Only these.
@@ -138,7 +141,8 @@ impl StreamSession {
         let ids: Vec<u64> = self.subscriptions.keys().copied().collect();
         for id in ids {
             let group = self.subscriptions.get(&id).and_then(|subscription| subscription.group.as_ref());
-            let Some(group) = group.filter(|group| group.is_explicit()) else { continue };
+            let is_meant = |group: &&GroupSide| message.member.as_ref().is_none_or(|id| *id == group.start.member_id);
+            let Some(group) = group.filter(|group| group.is_explicit()).filter(is_meant) else { continue };
             let held = |places: &[(StreamPlace, Offset)]| -> Vec<_> {
                 places.iter().filter(|(place, _)| group.holds(place)).cloned().collect()
             };

@@ -120,7 +120,7 @@ fn response((answer, bytes): (HttpAnswer, Bytes)) -> HttpResponse {
 }
 
 /// One broker's answer to a request, with a body that may be another than it came with.
-pub async fn ask(
+async fn ask(
     doors: &Doors,
     broker: BrokerId,
     request: &HttpRequest,

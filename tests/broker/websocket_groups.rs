@@ -93,6 +93,36 @@ fn what_is_acknowledged_is_committed_and_the_rest_comes_again() {
 }
 
 #[test]
+fn a_member_is_acknowledged_over_another_socket() {
+    let broker = Broker::start();
+    broker.create_topic("t", 1);
+    produce(&broker, "t", 0, 5);
+    let mut member = Socket::open(&broker, "/v1/groups/g/ws?topics=t");
+    let token = member.until("subscribed", &[])["member"].clone();
+    assert_eq!(member.records(5, &["assigned"]).len(), 5);
+    let mut other = Socket::open(&broker, "/v1/stream/ws");
+    let mut ack = |member: &Value, offset: i64, answer: &str| {
+        let through = through("t", 0, offset);
+        other.send(json!({"type": "ack", "id": offset, "group": "g", "member": member, "through": through}));
+        other.until(answer, &[])
+    };
+    let acked = ack(&token, 2, "acked");
+    assert_eq!(acked, json!({"type": "acked", "id": 2, "group": "g", "committed": through("t", 0, 3)}));
+    assert_eq!(committed(&broker, "g", 0), Some(3));
+    for (member, offset, part) in [(&json!("another"), 3, "is not held by this member"), (&token, 9, "was not sent")] {
+        let error = ack(member, offset, "error");
+        assert_eq!(error["id"], json!(offset));
+        assert!(error["message"].as_str().is_some_and(|message| message.contains(part)), "{error}");
+    }
+    let post = |member: &Value| {
+        let body = json!({"member": member, "through": through("t", 0, 3)}).to_string();
+        call("POST", &broker.http("/v1/groups/g/ack"), &[JSON], &body)
+    };
+    assert_eq!(post(&json!("another")).status, 409);
+    assert_eq!(post(&token).expect(200)["committed"], through("t", 0, 4));
+}
+
+#[test]
 fn members_share_partitions_and_hand_them_over() {
     let broker = Broker::start();
     broker.create_topic("t", 2);

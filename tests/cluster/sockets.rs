@@ -87,6 +87,9 @@ fn what_streams_have_sent_is_acknowledged_through_any_broker() {
     wait_until_committed(&cluster, 2, &group, 1);
     let nowhere = ack(json!({ "through": [{"topic": "other", "partition": 0, "offset": 0}] }));
     assert_eq!(nowhere.status, 409, "{}", nowhere.text);
+    let mut socket = Socket::open(cluster.broker(3), "/v1/stream/ws");
+    socket.send(json!({"type": "ack", "id": 1, "group": group, "through": through}));
+    assert_eq!(socket.until("acked", &[])["committed"].as_array().map(Vec::len), Some(PARTITIONS as usize));
     drop(members);
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::objects;
+use super::acks::GroupAck;
 use super::options::Options;
 use super::produce_frames::{self, ProduceFrame};
 use super::values::Formats;
@@ -33,6 +34,8 @@ pub enum Wish {
     Subscribe(Box<Options>),
     /// And how its answer is written.
     Acknowledge(Acknowledge, Formats),
+    /// Of a member that reads elsewhere.
+    AcknowledgeFor(GroupAck),
     Produce(ProduceFrame),
     Ping {
         t: Value,
@@ -70,6 +73,8 @@ struct RawCommand<'a> {
 #[derive(Deserialize)]
 struct RawAck {
     sub: Option<u64>,
+    group: Option<String>,
+    member: Option<String>,
     #[serde(default)]
     through: Vec<RawPlace>,
     #[serde(default)]
@@ -168,12 +173,20 @@ fn acknowledge(raw: RawAck, topic: Option<&str>) -> Result<Wish, String> {
         return Err("ack needs through=[{topic, partition, offset}], or records of the same kind".to_owned());
     }
     let formats = answered_as(&raw.through, &raw.records);
-    let acknowledge = Acknowledge {
-        subscription: Some(raw.sub.unwrap_or(FIRST_SUBSCRIPTION)),
-        through: places(raw.through, topic)?,
-        records: places(raw.records, topic)?,
-    };
-    Ok(Wish::Acknowledge(acknowledge, formats))
+    let (through, records) = (places(raw.through, topic)?, places(raw.records, topic)?);
+    match (raw.group, raw.sub) {
+        (Some(_), Some(_)) => Err("ack is for a sub of this socket or for a group, not for both".to_owned()),
+        (Some(group), None) => {
+            Ok(Wish::AcknowledgeFor(GroupAck { group, member: raw.member, through, records, formats }))
+        }
+        (None, subscription) => {
+            if raw.member.is_some() {
+                return Err("ack for a member needs the group".to_owned());
+            }
+            let subscription = Some(subscription.unwrap_or(FIRST_SUBSCRIPTION));
+            Ok(Wish::Acknowledge(Acknowledge { subscription, member: None, through, records }, formats))
+        }
+    }
 }
 
 pub fn places(raw: Vec<RawPlace>, topic: Option<&str>) -> Result<Vec<(StreamPlace, Offset)>, String> {
@@ -248,6 +261,8 @@ mod tests {
         check(r#"{"type":"seek","id":1,"to":[{"partition":0,"offset":1}]}"#, Some(json!(1)), "no topic");
         check(r#"{"type":"seek"}"#, None, "needs to");
         check(r#"{"type":"ack"}"#, None, "needs through");
+        check(r#"{"type":"ack","group":"g","sub":1,"through":[{"partition":0,"offset":4}]}"#, None, "not for both");
+        check(r#"{"type":"ack","member":"m","through":[{"partition":0,"offset":4}]}"#, None, "needs the group");
         check(r#"{"type":"ack","through":[{"partition":0,"offset":"x"}]}"#, None, "is no number");
         check(r#"{"type":"credit","records":-1}"#, None, "credit:");
         check(r#"{"type":"auth","id":2}"#, Some(json!(2)), "no authentication");

@@ -44,6 +44,15 @@ pub fn acked(id: Option<&Value>, subscription: u64, committed: &[(StreamPlace, O
     text(&frame)
 }
 
+/// The same of a member that reads elsewhere.
+pub fn acked_for(id: Option<&Value>, group: &str, committed: &[Value]) -> Outgoing {
+    let mut frame = json!({ "type": "acked", "group": group, "committed": committed });
+    if let Some(id) = id {
+        frame["id"] = id.clone();
+    }
+    text(&frame)
+}
+
 /// More is in flight than may be: nothing is read of the client until something is answered.
 pub fn throttle() -> Outgoing {
     let (count, bytes) = (IN_FLIGHT_MAX, IN_FLIGHT_BYTES_MAX);

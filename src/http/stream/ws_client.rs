@@ -27,6 +27,7 @@ use tokio_util::codec::Decoder;
 use super::super::doors::Doors;
 use super::super::problem::Problem;
 use super::super::v1::check_topic_name;
+use super::acks::{self, GroupAck};
 use super::commands::{self, FIRST_SUBSCRIPTION, Wish};
 use super::options::Options;
 use super::produce_frames::{self, ProduceFrame};
@@ -160,6 +161,7 @@ impl Client {
             },
             Wish::Subscribe(options) => self.subscribe(id, *options).await?,
             Wish::Acknowledge(acknowledge, formats) => self.acknowledge(frame.id, acknowledge, formats).await,
+            Wish::AcknowledgeFor(ack) => self.acknowledge_for(frame.id, ack).await,
             Wish::Produce(frame) => self.produce(frame, text.len()).await?,
         }
         Ok(None)
@@ -209,12 +211,17 @@ impl Client {
         Ok(StartSubscription(Box::new(opened.subscription(subscription, &wanted, wanted.credit, encoder))))
     }
 
-    /// Answered when it is committed; meanwhile the client goes on.
-    async fn acknowledge(&self, id: Option<Value>, acknowledge: Acknowledge, formats: Formats) {
+    /// An acknowledgement is in flight until this is dropped.
+    async fn begin_acknowledgement(&self) -> Answering {
         self.wait_for_room(None).await;
         // It has no sequence that could be refused.
         let _ = self.in_flight.borrow_mut().begin(None, ACK_BYTES);
-        let answering = self.answering(None, ACK_BYTES);
+        self.answering(None, ACK_BYTES)
+    }
+
+    /// Answered when it is committed; meanwhile the client goes on.
+    async fn acknowledge(&self, id: Option<Value>, acknowledge: Acknowledge, formats: Formats) {
+        let answering = self.begin_acknowledgement().await;
         let (session, control) = (self.session.clone(), self.control.clone());
         actix_rt::spawn(async move {
             let subscription = acknowledge.subscription.unwrap_or(FIRST_SUBSCRIPTION);
@@ -223,6 +230,20 @@ impl Client {
                 Ok(Err(message)) => frames::error(id.as_ref(), 400, &message, false),
                 Err(_) => return, // the session has gone, and with it whoever waits
             };
+            let _ = control.send(answer).await;
+            drop(answering);
+        });
+    }
+
+    async fn acknowledge_for(&self, id: Option<Value>, ack: GroupAck) {
+        let answering = self.begin_acknowledgement().await;
+        let (doors, control, client) = (self.doors.clone(), self.control.clone(), self.caller.ip);
+        actix_rt::spawn(async move {
+            let answer = match acks::committed_anywhere(&doors, client, &ack).await {
+                Ok(committed) => frames::acked_for(id.as_ref(), &ack.group, &committed),
+                Err(problem) => problem_frame(id.as_ref(), &problem),
+            };
+            // The socket may have closed meanwhile.
             let _ = control.send(answer).await;
             drop(answering);
         });
