@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::broker::Broker;
 use crate::support::frames::{Fields, NO_SEQUENCE, Sequence, batch};
-use crate::support::programs::{java, output_of, run};
+use crate::support::tools::{output_of_class, run_class};
 
 const SASL_HANDSHAKE: i16 = 17;
 const CREATE_ACLS: i16 = 30;
@@ -48,10 +48,9 @@ fn kafka_reassign_partitions_cannot_move_a_replica_to_a_broker_that_is_not_there
     std::fs::write(&path, plan).expect("the test's directory is writable");
     let path = path.to_str().expect("the path is ASCII");
     let arguments = ["--bootstrap-server", &broker.kafka(), "--reassignment-json-file", path, "--execute"];
-    let (status, stdout, stderr) =
-        run(java("org.apache.kafka.tools.reassign.ReassignPartitionsCommand", &arguments), "");
-    assert!(!status.success(), "{stdout}");
-    assert!(format!("{stdout}{stderr}").contains("Unknown broker id 9"), "{stdout}{stderr}");
+    let ended = run_class("org.apache.kafka.tools.reassign.ReassignPartitionsCommand", &arguments);
+    assert_ne!(ended.status, 0, "{}", ended.output());
+    assert!(ended.output().contains("Unknown broker id 9"), "{}", ended.output());
 }
 
 #[test]
@@ -86,9 +85,9 @@ fn kafka_features_shows_the_level_of_the_metadata() {
     };
     assert!(described(&broker).contains("FinalizedVersionLevel: 4.3-IV0"), "{}", described(&broker));
     let arguments = ["--bootstrap-server", &broker.kafka(), "downgrade", "--feature", "metadata.version=20"];
-    let (status, stdout, stderr) = run(java("org.apache.kafka.tools.FeatureCommand", &arguments), "");
-    assert!(!status.success(), "{stdout}");
-    assert!(format!("{stdout}{stderr}").contains("only supports versions 30-30"), "{stdout}{stderr}");
+    let ended = run_class("org.apache.kafka.tools.FeatureCommand", &arguments);
+    assert_ne!(ended.status, 0, "{}", ended.output());
+    assert!(ended.output().contains("only supports versions 30-30"), "{}", ended.output());
     broker.kill();
     broker.start_again();
     assert!(described(&broker).contains("FinalizedVersionLevel: 4.3-IV0"));
@@ -189,8 +188,8 @@ fn kafka_cluster_lists_the_broker_and_unregisters_no_running_one() {
     assert!(listed.contains(&broker.kafka_port.to_string()), "{listed}");
     for (id, reason) in [("1", "is running"), ("9", "Broker ID 9 is not currently registered")] {
         let arguments = ["unregister", "--bootstrap-server", &broker.kafka(), "--id", id];
-        let (_, stdout, stderr) = run(java("org.apache.kafka.tools.ClusterTool", &arguments), "");
-        assert!(format!("{stdout}{stderr}").contains(reason), "{stdout}{stderr}");
+        let ended = run_class("org.apache.kafka.tools.ClusterTool", &arguments);
+        assert!(ended.output().contains(reason), "{}", ended.output());
     }
     assert_eq!(broker.client().create_topic("still-here", 1, &[]), 0);
 }
@@ -246,8 +245,8 @@ fn kafka_acls_says_that_there_is_no_authorizer() {
         (&["--remove", "--topic", "t", "--force"], "SecurityDisabledException: No Authorizer is configured."),
     ] {
         let arguments = [&["--bootstrap-server", kafka.as_str()][..], action].concat();
-        let (_, stdout, stderr) = run(java("org.apache.kafka.tools.AclCommand", &arguments), "");
-        assert!(stdout.contains(message), "{stdout}{stderr}");
+        let ended = run_class("org.apache.kafka.tools.AclCommand", &arguments);
+        assert!(ended.stdout.contains(message), "{}", ended.output());
     }
 }
 
@@ -256,5 +255,5 @@ fn tool(broker: &Broker, class: &str, arguments: &[&str]) -> String {
     let server = ["--bootstrap-server", &broker.kafka()];
     let is_verb_first = class.ends_with("ClusterTool");
     let arguments = if is_verb_first { [arguments, &server[..]].concat() } else { [&server[..], arguments].concat() };
-    output_of(java(class, &arguments))
+    output_of_class(class, &arguments)
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::broker::{Broker, Directory, binary};
-use crate::support::programs::{Background, curl, franz, java, kcat, output_of, output_with_input, python};
+use crate::support::programs::{Background, curl, franz, kcat, output_of, output_with_input, python};
+use crate::support::tools::output_of_class;
 use crate::support::wait_for;
 
 const SOON: &str = "log.cleaner.backoff.ms=50";
@@ -156,7 +157,7 @@ fn a_compacted_topic_keeps_the_last_value_of_each_key_where_it_was() {
     assert!(verified.status.success(), "{verified:?}");
     for log in logs(&broker, "keyed") {
         let arguments = ["--deep-iteration", "--files", log.to_str().expect("ASCII")];
-        let dump = output_of(java("org.apache.kafka.tools.DumpLogSegments", &arguments));
+        let dump = output_of_class("org.apache.kafka.tools.DumpLogSegments", &arguments);
         assert!(dump.contains("isvalid: true") && !dump.contains("isvalid: false"), "{dump}");
     }
     broker.start_again();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::broker::Broker;
 use crate::support::frames::{Fields, NO_SEQUENCE, RawClient, Sequence, batch};
-use crate::support::programs::{java, output_of, run};
+use crate::support::tools::{output_of_class, run_class};
 use crate::support::wait_for;
 
 const DESCRIBE_CONFIGS: i16 = 32;
@@ -26,15 +26,15 @@ fn arguments<'a>(broker: &'a str, kind: &'a str, name: &'a str, rest: &[&'a str]
 
 /// An empty name stands for the default of all.
 fn configs(broker: &Broker, kind: &str, name: &str, rest: &[&str]) -> String {
-    output_of(java("kafka.admin.ConfigCommand", &arguments(&broker.kafka(), kind, name, rest)))
+    output_of_class("kafka.admin.ConfigCommand", &arguments(&broker.kafka(), kind, name, rest))
 }
 
 fn refused(broker: &Broker, kind: &str, name: &str, change: &str) -> String {
     let kafka = broker.kafka();
     let arguments = arguments(&kafka, kind, name, &["--alter", "--add-config", change]);
-    let (status, stdout, stderr) = run(java("kafka.admin.ConfigCommand", &arguments), "");
-    assert!(!status.success(), "{stdout}");
-    format!("{stdout}{stderr}")
+    let ended = run_class("kafka.admin.ConfigCommand", &arguments);
+    assert_ne!(ended.status, 0, "{}", ended.output());
+    ended.output()
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_client_metrics_subscription_is_kept_and_listed() {
     );
     let kafka = broker.kafka();
     let all = ["--bootstrap-server", &kafka, "--entity-type", "client-metrics", "--describe"];
-    let listed = output_of(java("kafka.admin.ConfigCommand", &all));
+    let listed = output_of_class("kafka.admin.ConfigCommand", &all);
     assert!(listed.contains("basic") && listed.contains("interval.ms=5000"), "{listed}");
 }
 
@@ -169,7 +169,7 @@ fn an_idle_producer_is_forgotten_after_its_time() {
     let remembered = || -> Vec<String> {
         let kafka = broker.kafka();
         let arguments = ["--bootstrap-server", &kafka, "describe-producers", "--topic", "expiring", "--partition", "0"];
-        let output = output_of(java("org.apache.kafka.tools.TransactionsCommand", &arguments));
+        let output = output_of_class("org.apache.kafka.tools.TransactionsCommand", &arguments);
         output.lines().skip(1).filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect()
     };
     produce();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::support::broker::Broker;
 use crate::support::frames::{Answer, Fields, METADATA, NO_SEQUENCE, RawClient, batch};
-use crate::support::programs::{curl, java, output_of};
+use crate::support::programs::{curl, output_of};
+use crate::support::tools::output_of_class;
 use crate::support::wait_for;
 
 const OFFSET_COMMIT: i16 = 8;
@@ -408,7 +409,7 @@ fn the_topic_of_the_groups_is_internal_and_clients_cannot_write_to_it() {
     let (is_internal, partitions) = (answer.i8(), answer.i32());
     assert_eq!((is_internal, partitions), (1, 3));
     let tool = |class: &str, arguments: &[&str]| {
-        output_of(java(class, &[&["--bootstrap-server", &broker.kafka()], arguments].concat()))
+        output_of_class(class, &[&["--bootstrap-server", &broker.kafka()], arguments].concat())
     };
     let described = tool("org.apache.kafka.tools.TopicCommand", &["--describe", "--topic", "__consumer_offsets"]);
     for wanted in ["cleanup.policy=compact", "segment.bytes=104857600", "compression.type=producer"] {
@@ -501,7 +502,7 @@ fn kafkas_own_tools_read_the_records_of_our_groups() {
         let topic = ["--bootstrap-server", &broker.kafka(), "--topic", "__consumer_offsets", "--from-beginning"];
         // The group as it became stable, and its offset.
         let reading = ["--formatter", &formatter, "--max-messages", "2", "--timeout-ms", "20000"];
-        output_of(java("org.apache.kafka.tools.consumer.ConsoleConsumer", &[&topic[..], &reading].concat()))
+        output_of_class("org.apache.kafka.tools.consumer.ConsoleConsumer", &[&topic[..], &reading].concat())
     };
     let offsets = formatted("OffsetsMessageFormatter");
     for wanted in [r#""group":"readers""#, r#""topic":"orders""#, r#""offset":42"#, r#""metadata":"note""#] {
@@ -515,10 +516,10 @@ fn kafkas_own_tools_read_the_records_of_our_groups() {
     assert!(broker.terminate().success());
     let log = broker.data_dir.join("__consumer_offsets-0/00000000000000000000.log");
     let log = log.to_str().expect("the path is ASCII");
-    let dumped = output_of(java(
+    let dumped = output_of_class(
         "org.apache.kafka.tools.DumpLogSegments",
         &["--offsets-decoder", "--print-data-log", "--files", log],
-    ));
+    );
     for wanted in [r#""group":"readers""#, r#""offset":42"#, r#""protocol":"range""#, "isvalid: true"] {
         assert!(dumped.contains(wanted), "{wanted} in {dumped}");
     }

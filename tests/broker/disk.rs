@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::support::broker::{Broker, Directory};
 use crate::support::frames::{Fields, LATEST, NO_SEQUENCE, batch, count_records};
-use crate::support::programs::{curl, java, kcat, output_of, output_with_input, python};
+use crate::support::programs::{curl, kcat, output_of, output_with_input, python};
 use crate::support::small_disk::{SMALL_DISK_BYTES, SmallDisk};
+use crate::support::tools::output_of_class;
 use crate::support::wait_for;
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -161,7 +162,7 @@ fn kafka_dump_log_reads_a_directory_of_ours() {
 
 fn dump(file: &Path, more: &[&str]) -> String {
     let file = file.to_str().expect("the path is ASCII");
-    output_of(java("org.apache.kafka.tools.DumpLogSegments", &[&["--files", file], more].concat()))
+    output_of_class("org.apache.kafka.tools.DumpLogSegments", &[&["--files", file], more].concat())
 }
 
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::support::broker::Broker;
 use crate::support::frames::LATEST;
-use crate::support::programs::{java, kcat, output_of, output_with_input, python, run};
+use crate::support::programs::{kcat, output_of, output_with_input, python, run};
+use crate::support::tools::output_of_class;
 use crate::support::wait_for;
 
 const EARLIEST: i64 = -2;
@@ -49,7 +50,7 @@ fn a_topic_with_a_codec_of_its_own_stores_every_batch_in_it() {
     {
         let log = broker.data_dir.join(format!("as-{stored}-0/00000000000000000000.log"));
         let arguments = ["--files", log.to_str().expect("ASCII"), "--deep-iteration"];
-        let dump = output_of(java("org.apache.kafka.tools.DumpLogSegments", &arguments));
+        let dump = output_of_class("org.apache.kafka.tools.DumpLogSegments", &arguments);
         let batches: Vec<&str> = dump.lines().filter(|line| line.starts_with("baseOffset:")).collect();
         assert!(batches.len() >= 6, "{dump}");
         for batch in batches {

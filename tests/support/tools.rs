@@ -1,4 +1,7 @@
-//! Kafka's own command-line tools, by the names of their scripts, all in one JVM (tests/clients/java/Tools.java).
+//! Kafka's own command-line tools, by the names of their scripts or by their classes, many in one JVM (tests/clients/java/Tools.java):
+//! most of what a tool needs is the time that a JVM needs to start.
+
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -31,8 +34,58 @@ pub fn class_of(tool: &str) -> &'static str {
     found.unwrap_or_else(|| panic!("{tool} is not in the list")).1
 }
 
+/// Those that no test uses just now.
+static IDLE: Mutex<Vec<Background>> = Mutex::new(Vec::new());
+
+/// One that a test has to itself. It goes on to another test when every tool in it has ended well: one that has failed may have
+/// left clients behind, which go on talking.
+struct Jvm {
+    process: Option<Background>,
+    is_sound: bool,
+}
+
+impl Jvm {
+    fn take() -> Jvm {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Jvm { process: Some(idle.unwrap_or_else(|| Background::start(java("Tools", &[])))), is_sound: true }
+    }
+
+    fn run(&mut self, class: &str, arguments: &[&str], input: &str) -> Ended {
+        let sound = std::mem::replace(&mut self.is_sound, false);
+        let process = self.process.as_mut().expect("it is there until it is dropped");
+        process.write_line(&json!({"tool": class, "arguments": arguments, "input": input}).to_string());
+        let line = process.line();
+        let answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{class}: {error}: {line}"));
+        let text = |name: &str| answer[name].as_str().expect("it is a text").to_owned();
+        let status = answer["status"].as_i64().expect("it is a number") as i32;
+        self.is_sound = sound && status == 0;
+        Ended { status, stdout: text("stdout"), stderr: text("stderr") }
+    }
+}
+
+impl Drop for Jvm {
+    fn drop(&mut self) {
+        if self.is_sound {
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).extend(self.process.take());
+        }
+    }
+}
+
+/// Runs a tool to its end, whatever that is.
+pub fn run_class(class: &str, arguments: &[&str]) -> Ended {
+    Jvm::take().run(class, arguments, "")
+}
+
+/// Demands success; answers what it wrote to its standard output.
+pub fn output_of_class(class: &str, arguments: &[&str]) -> String {
+    let ended = run_class(class, arguments);
+    assert_eq!(ended.status, 0, "{class} {arguments:?}\n{}", ended.output());
+    ended.stdout
+}
+
+/// Several tools, of one test and for one broker.
 pub struct Tools {
-    jvm: Background,
+    jvm: Jvm,
     bootstrap: String,
 }
 
@@ -58,7 +111,7 @@ impl Tools {
 
     /// Of several brokers.
     pub fn start_at(bootstrap: String) -> Tools {
-        Tools { jvm: Background::start(java("Tools", &[])), bootstrap }
+        Tools { jvm: Jvm::take(), bootstrap }
     }
 
     /// Demands success; answers what it wrote.
@@ -74,13 +127,7 @@ impl Tools {
 
     pub fn run(&mut self, tool: &str, arguments: &[&str], input: &str) -> Ended {
         let arguments = [&["--bootstrap-server", &self.bootstrap], arguments].concat();
-        let call = json!({"tool": class_of(tool), "arguments": arguments, "input": input});
-        self.jvm.write_line(&call.to_string());
-        let line = self.jvm.line();
-        let answer: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{tool}: {error}: {line}"));
-        let text = |name: &str| answer[name].as_str().expect("it is a text").to_owned();
-        let status = answer["status"].as_i64().expect("it is a number");
-        Ended { status: status as i32, stdout: text("stdout"), stderr: text("stderr") }
+        self.jvm.run(class_of(tool), &arguments, input)
     }
 }
 
