@@ -141,6 +141,13 @@ impl CallLane {
                 call.body.len()
             )));
         }
+        let head = encode_head(call.request);
+        if head.len() > HEAD_BYTES_MAX {
+            return Err(CallError::Refused(format!(
+                "a request of {} bytes before its body cannot be carried",
+                head.len()
+            )));
+        }
         let deadline = Instant::now() + call.within;
         let is_long = matches!(call.request, CallRequest::Watch(_) | CallRequest::Http(_));
         let places = if is_long { &self.watches } else { &self.calls };
@@ -149,7 +156,7 @@ impl CallLane {
         };
         let (reply, replied) = oneshot::channel();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let outgoing = Outgoing { id, head: encode_head(call.request), body: call.body, paid: call.paid, reply };
+        let outgoing = Outgoing { id, head, body: call.body, paid: call.paid, reply };
         self.queue.try_send(Queued::Ask(outgoing)).map_err(|_| CallError::NotSent(to))?;
         let mut asking = Asking { queue: &self.queue, id: Some(id) };
         let answered = match tokio::time::timeout_at(deadline, replied).await {

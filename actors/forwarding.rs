@@ -13,6 +13,7 @@ use capek_wire::peer::calls::{
     AppendAnswer, AppendCall, CallRequest, CallResponse, FindKeyedCall, HttpAnswer, HttpCall, KeyedAppendCall,
     KeyedBatch, ReadCall,
 };
+use tokio::time::Instant;
 
 use crate::budget::BudgetPermit;
 use crate::call_lane::{Call, CallError};
@@ -102,9 +103,12 @@ impl LocalClient {
         &self,
         leader: BrokerId,
         call: &FindKeyedCall,
+        deadline: Instant,
     ) -> Result<Vec<Option<KeyedBatch>>, ErrorCode> {
         let request = CallRequest::FindKeyed(call.clone());
-        match self.call(leader, Call { request: &request, body: Bytes::new(), paid: None, within: READ_WITHIN }).await {
+        // Whoever asks longer asks again: the leader may be another by then.
+        let within = deadline.saturating_duration_since(Instant::now()).min(READ_WITHIN);
+        match self.call(leader, Call { request: &request, body: Bytes::new(), paid: None, within }).await {
             Ok((CallResponse::FoundKeyed(Ok(found)), _)) if found.len() == call.producer_ids.len() => Ok(found),
             Ok((CallResponse::FoundKeyed(Err(code)), _)) => Err(code),
             Ok(_) => Err(ErrorCode::UnknownServerError),

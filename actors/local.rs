@@ -14,6 +14,7 @@ use capek_wire::error_code::ErrorCode;
 use capek_wire::ids::{Offset, PartitionIndex, ProducerId, TopicId};
 use capek_wire::peer::calls::{FindKeyedCall, KeyedBatch};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::broker::BrokerShared;
 use crate::budget::{BudgetPermit, MemoryBudget};
@@ -102,16 +103,14 @@ impl LocalClient {
     /// The partition to read from, as its leader knows it now. Waits a while for a leader.
     pub async fn known_partition(&self, topic: &str, partition: PartitionIndex) -> Result<PartitionSource, ErrorCode> {
         const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-        let deadline = tokio::time::Instant::now() + LEADER_WITHIN;
+        let deadline = Instant::now() + LEADER_WITHIN;
         loop {
             let found = match self.partition(topic, partition) {
                 Ok(source) => self.refresh(&source).await.map(|()| source),
                 Err(code) => Err(code),
             };
             match found {
-                Err(ErrorCode::LeaderNotAvailable | ErrorCode::NotLeaderOrFollower)
-                    if tokio::time::Instant::now() < deadline =>
-                {
+                Err(ErrorCode::LeaderNotAvailable | ErrorCode::NotLeaderOrFollower) if Instant::now() < deadline => {
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
                 found => return found,
@@ -160,13 +159,14 @@ impl LocalClient {
         permit: BudgetPermit,
     ) -> PartitionAnswer {
         let AppendOptions { acks, timeout, partition_count } = options;
-        if self.broker.image.load().topic(topic_id).is_some_and(|topic| topic.has_more_than(partition_count)) {
-            return PartitionAnswer::error(ErrorCode::InvalidPartitions);
-        }
         let complete = Arc::new(AtomicWaker::new());
         let call = PendingProduce::new(1, complete.clone(), Some(permit));
         let reply = AppendReply::new(call.clone(), 0);
+        // Whose metadata have more partitions than this leader's began with has asked an earlier one, perhaps.
+        let is_outgrown =
+            || self.broker.image.load().topic(topic_id).is_some_and(|topic| topic.has_more_than(partition_count));
         match self.leader_here(topic_id, partition) {
+            Ok(_) if is_outgrown() => reply.answer(PartitionAnswer::error(ErrorCode::InvalidPartitions)),
             Ok((leader, entry)) => {
                 entry.mailbox.fetch_add(1, Ordering::Relaxed);
                 // What this queues is bounded by the byte budget that was just paid from.
@@ -184,27 +184,30 @@ impl LocalClient {
         answer.unwrap_or_else(|| PartitionAnswer::error(ErrorCode::RequestTimedOut))
     }
 
-    /// What the partition, wherever it is led, knows of these producers, which stand for keys. From then on it refuses whoever counts
-    /// fewer partitions. Waits a while for a leader; an error is that of the last try.
+    /// What the partition, wherever it is led, knows of these producers, which stand for keys, and will not forget. From then on it
+    /// refuses whoever counts fewer partitions. Waits for a leader; an error is that of the last try.
     pub async fn find_keyed(
         &self,
         topic_id: TopicId,
         partition: PartitionIndex,
         partition_count: i32,
         producer_ids: Vec<ProducerId>,
+        deadline: Instant,
     ) -> Result<Vec<Option<KeyedBatch>>, ErrorCode> {
         const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-        let deadline = tokio::time::Instant::now() + LEADER_WITHIN;
         let call = FindKeyedCall { topic_id, partition, partition_count, producer_ids };
         loop {
             let found = match self.leader_by_id(topic_id, partition) {
-                Ok(leader) if leader == self.broker.config.node_id => self.find_keyed_here(&call).await,
-                Ok(leader) => self.find_keyed_there(leader, &call).await,
+                Ok(leader) if leader == self.broker.config.node_id => {
+                    let found = tokio::time::timeout_at(deadline, self.find_keyed_here(&call)).await;
+                    found.unwrap_or(Err(ErrorCode::RequestTimedOut))
+                }
+                Ok(leader) => self.find_keyed_there(leader, &call, deadline).await,
                 Err(ErrorCode::UnknownTopicId) => return Err(ErrorCode::UnknownTopicOrPartition),
                 Err(code) => Err(code),
             };
             match found {
-                Err(code) if code.is_retriable() && tokio::time::Instant::now() < deadline => {
+                Err(code) if code.is_retriable() && Instant::now() + LOOK_AGAIN_AFTER < deadline => {
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
                 found => return found,
@@ -212,7 +215,7 @@ impl LocalClient {
         }
     }
 
-    /// The same where this broker leads.
+    /// The same where this broker leads, however long it takes.
     pub async fn find_keyed_here(&self, call: &FindKeyedCall) -> Result<Vec<Option<KeyedBatch>>, ErrorCode> {
         let (leader, _) = self.leader_here(call.topic_id, call.partition)?;
         let (reply, found) = oneshot::channel();

@@ -73,8 +73,6 @@ pub struct Partition {
     log_end_waits: Vec<tokio::sync::oneshot::Sender<Offset>>,
     describe_waits: Vec<DescribeProducers>,
     find_waits: Vec<FindKeyed>,
-    /// Whoever chose this partition among fewer is refused.
-    partition_count_min: i32,
     /// When idle producers are forgotten again.
     expire_producers_at_ms: i64,
     effects: Vec<Effect>,
@@ -116,7 +114,6 @@ impl Partition {
             log_end_waits: Vec::new(),
             describe_waits: Vec::new(),
             find_waits: Vec::new(),
-            partition_count_min: 0,
             expire_producers_at_ms: 0,
             effects: Vec::new(),
             exit: start.exit,

@@ -39,8 +39,8 @@ pub struct LogEnd {
     pub reply: tokio::sync::oneshot::Sender<Offset>,
 }
 
-/// What are the newest batches of these producers, which stand for keys? Answered when what came before is in the log, or
-/// refused; from then on whoever counts fewer partitions is refused.
+/// What are the newest batches of these producers, which stand for keys? Answered when what came before is
+/// committed, or refused; from then on whoever counts fewer partitions is refused.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct FindKeyed {

@@ -90,6 +90,8 @@ pub struct PartitionShared {
     failure_told_ms: AtomicI64,
     waiters: Waiters,
     producer_moments: Mutex<ProducerMoments>,
+    /// See [`PartitionShared::partition_count_min`].
+    partition_count_min: AtomicI32,
 }
 
 impl PartitionShared {
@@ -103,6 +105,7 @@ impl PartitionShared {
     ) -> Self {
         Self {
             producer_moments: Mutex::new(ProducerMoments::since(new_producers)),
+            partition_count_min: AtomicI32::new(0),
             key,
             log,
             traffic,
@@ -255,6 +258,16 @@ impl PartitionShared {
     /// Since when, and for which producers, this replica has missed nothing.
     pub fn producer_moments(&self) -> std::sync::MutexGuard<'_, ProducerMoments> {
         self.producer_moments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch whose producer stands for a key, and which chose among fewer partitions of the topic, is refused: somebody who counts
+    /// more has been told what is known here.
+    pub fn partition_count_min(&self) -> i32 {
+        self.partition_count_min.load(Ordering::Acquire)
+    }
+
+    pub fn raise_partition_count_min(&self, partition_count: i32) {
+        self.partition_count_min.fetch_max(partition_count, Ordering::AcqRel);
     }
 
     pub fn log_start(&self) -> Offset {

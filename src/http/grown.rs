@@ -24,8 +24,28 @@ type Layout = Vec<(PartitionIndex, KeyedProducer)>;
 /// What partitions know of the producers that they were asked for.
 type Known = BTreeMap<(PartitionIndex, ProducerId), KeyedBatch>;
 
-/// See the head of this file.
+/// What partitions forget later than they say: what they have read from their logs they keep for an hour at least, and they look
+/// every ten minutes.
+const FORGOTTEN_WITHIN_MS: i64 = 2 * 60 * 60 * 1_000;
+
+/// See the head of this file. What is stored of the request is stored whole, also when its client hangs up meanwhile.
 pub async fn produce(
+    doors: &web::Data<Doors>,
+    topic: &str,
+    records: Vec<NewRecord>,
+    key: IdempotencyKey,
+    options: ProduceOptions,
+) -> Result<Vec<Result<Stored, NotStored>>, Refusal> {
+    let (doors, topic, in_flight) = (doors.clone(), topic.to_owned(), doors.begin());
+    let stored = actix_rt::spawn(async move {
+        let stored = produce_until(&doors, &topic, records, key, options).await;
+        drop(in_flight);
+        stored
+    });
+    stored.await.unwrap_or_else(|_| Err(Refusal::bare(ErrorCode::UnknownServerError)))
+}
+
+async fn produce_until(
     doors: &web::Data<Doors>,
     topic: &str,
     records: Vec<NewRecord>,
@@ -35,17 +55,25 @@ pub async fn produce(
     let deadline = Instant::now() + options.timeout;
     let mut backoff = produce::BACKOFF_FIRST;
     loop {
-        let counts = counts(doors, topic, &records, key).await?;
-        let outcomes = produce::produce_among(doors, topic, records.clone(), counts, options).await;
-        let grew = |outcome: &Result<_, NotStored>| {
-            outcome.as_ref().is_err_and(|not_stored| not_stored.code == ErrorCode::InvalidPartitions)
-        };
-        if !outcomes.iter().any(grew) || Instant::now() + backoff > deadline {
+        let counts = counts(doors, topic, &records, key, deadline).await?;
+        let left = ProduceOptions { timeout: deadline.saturating_duration_since(Instant::now()), ..options };
+        let outcomes = produce::produce_among(doors, topic, records.clone(), counts, left).await;
+        if !outcomes.iter().any(is_outgrown) {
             return Ok(outcomes);
+        }
+        if Instant::now() + backoff > deadline {
+            let late = || NotStored::new(ErrorCode::RequestTimedOut, Some("the topic gets more partitions".to_owned()));
+            let told = |outcome| if is_outgrown(&outcome) { Err(late()) } else { outcome };
+            return Ok(outcomes.into_iter().map(told).collect());
         }
         tokio::time::sleep(backoff).await;
         backoff = (backoff * 2).min(produce::BACKOFF_MAX);
     }
+}
+
+/// There are more partitions than were counted.
+fn is_outgrown(outcome: &Result<Stored, NotStored>) -> bool {
+    outcome.as_ref().is_err_and(|not_stored| not_stored.code == ErrorCode::InvalidPartitions)
 }
 
 /// Among how many partitions the request chose at its first try; if there was none, as many as there are.
@@ -54,6 +82,7 @@ async fn counts(
     topic: &str,
     records: &[NewRecord],
     key: IdempotencyKey,
+    deadline: Instant,
 ) -> Result<Counts, Refusal> {
     let now = doors.client.partition_count(topic).await?;
     let as_now = Counts { now, chosen: now };
@@ -62,17 +91,28 @@ async fn counts(
         return Ok(as_now);
     };
     // Longer than that no partition knows a key.
-    let remembered_ms = produce::with_topic_config(doors, topic, 0, |config| config.producer_id_expiration_ms);
-    let former = found.counts_since(produce::now_ms().saturating_sub(remembered_ms));
+    let kept_ms = produce::with_topic_config(doors, topic, 0, |config| config.producer_id_expiration_ms);
+    let since_ms = produce::now_ms().saturating_sub(kept_ms).saturating_sub(FORGOTTEN_WITHIN_MS);
     let mut possible = vec![as_now];
-    possible.extend(former.filter(|count| *count < now).map(|chosen| Counts { now, chosen }));
-    let layout = |counts: &Counts| layout(doors, topic, records, *counts, key);
-    let layouts: Vec<Layout> = possible.iter().map(layout).collect();
-    if layouts.iter().all(|layout| *layout == layouts[0]) {
+    let former = found.counts_since(since_ms).filter(|count| *count < now).map(|chosen| Counts { now, chosen });
+    possible.extend(former.filter(|former| choose_otherwise(doors, records, key, [as_now, *former])));
+    if possible.len() == 1 {
         return Ok(as_now);
     }
-    let known = ask(doors, found.id, now, &layouts).await.map_err(Refusal::bare)?;
+    let mut layouts = Vec::with_capacity(possible.len());
+    for counts in &possible {
+        layouts.push(layout(doors, topic, records, *counts, key));
+        tokio::task::yield_now().await; // all of the records are looked at for each
+    }
+    let known = ask(doors, found.id, now, &layouts, deadline).await.map_err(Refusal::bare)?;
     Ok(possible[first_try(&layouts, &known)])
+}
+
+fn choose_otherwise(doors: &Doors, records: &[NewRecord], key: IdempotencyKey, counts: [Counts; 2]) -> bool {
+    records.iter().any(|record| {
+        let [one, other] = counts.map(|counts| produce::choose_partition(doors, record, counts, Some(key)));
+        one != other
+    })
 }
 
 /// What the partitions of these layouts know of their producers.
@@ -81,6 +121,7 @@ async fn ask(
     topic_id: TopicId,
     partition_count: i32,
     layouts: &[Layout],
+    deadline: Instant,
 ) -> Result<Known, ErrorCode> {
     /// What is asked of another broker at once takes some bytes for each.
     const PRODUCERS_MAX: usize = 4_096;
@@ -94,7 +135,7 @@ async fn ask(
             let producer_ids: Vec<_> = producer_ids.into_iter().collect();
             let mut known = Known::new();
             for asked in producer_ids.chunks(PRODUCERS_MAX) {
-                let found = client.find_keyed(topic_id, partition, partition_count, asked.to_vec()).await?;
+                let found = client.find_keyed(topic_id, partition, partition_count, asked.to_vec(), deadline).await?;
                 let pairs = asked.iter().zip(found);
                 known.extend(pairs.filter_map(|(id, batch)| Some(((partition, *id), batch?))));
             }

@@ -103,11 +103,12 @@ pub(super) async fn produce_among(
 ) -> Vec<Result<Stored, NotStored>> {
     let now_ms = now_ms();
     let mut outcomes: Vec<Option<Result<Stored, NotStored>>> = vec![None; records.len()];
+    let is_chosen = records.iter().any(|record| record.partition.is_none());
+    let partition_count = options.idempotency.filter(|_| is_chosen).map(|_| counts.now);
     let (mut by_partition, nowhere) = by_partition(doors, records, counts, options.idempotency);
     for (index, partition) in nowhere {
         outcomes[index] = Some(Err(no_such_partition(topic, partition, counts.now)));
     }
-    let partition_count = options.idempotency.map(|_| counts.now);
     let to = move |partition| To { partition, partition_count };
     // A single batch is with its partition at once, or not at all.
     if let Some((partition, records)) = only_batch(doors, topic, &mut by_partition) {
@@ -274,10 +275,6 @@ pub(super) fn outcome_of(
     if answer.error == ErrorCode::OutOfOrderSequenceNumber {
         let message = format!("this {} was used for other records", idempotency::HEADER);
         return Err(NotStored::new(answer.error, Some(message)));
-    }
-    if answer.error == ErrorCode::InvalidPartitions {
-        let message = "the topic got more partitions meanwhile: send it again".to_owned();
-        return Err(NotStored { is_retriable: true, ..NotStored::new(answer.error, Some(message)) });
     }
     if answer.error != ErrorCode::None {
         return Err(NotStored::new(answer.error, answer.message.clone()));

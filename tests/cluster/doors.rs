@@ -22,9 +22,13 @@ pub fn one_on_each(cluster: &Cluster, topic: &str) {
     let assignments: Vec<Value> =
         (0..BROKERS).map(|index| json!({ "partition_id": index, "broker_ids": [index + 1] })).collect();
     let wanted = json!({ "topic_name": topic, "replicas_assignments": assignments }).to_string();
-    let made = call("POST", &cluster.broker(1).http(&v3(cluster, "/topics")), &[JSON], &wanted);
-    // In the middle of an election it may be late, not in vain.
-    assert!(made.status == 201 || made.body["error_code"] == REQUEST_TIMED_OUT, "{}", made.text);
+    // In the middle of an election it may be late, or in vain: whoever looked for the topic then would make another one.
+    wait_for("the topic is made", HEALED_WITHIN, || {
+        let made = call("POST", &cluster.broker(1).http(&v3(cluster, "/topics")), &[JSON], &wanted);
+        let is_there = made.status == 201 || made.text.contains("already exists");
+        assert!(is_there || made.body["error_code"] == REQUEST_TIMED_OUT, "{}", made.text);
+        is_there.then_some(())
+    });
     cluster.wait_until_in_sync(topic, BROKERS);
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::super::carried;
 use super::super::doors::Doors;
+use super::super::groups;
 use super::super::links;
 use super::super::objects;
 use super::super::problem::Problem;
@@ -27,7 +28,7 @@ use super::frames;
 use super::values::Formats;
 
 /// Longer waits are for the client, which says it again.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+const COMMITTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,22 @@ pub struct GroupAck {
     pub through: Vec<(StreamPlace, Offset)>,
     pub records: Vec<(StreamPlace, Offset)>,
     pub formats: Formats,
+}
+
+impl GroupAck {
+    /// What is named in it is short enough to be carried to other brokers.
+    pub fn check(&self) -> Result<(), String> {
+        const MEMBER_BYTES_MAX: usize = 249;
+        if let Some(problem) = groups::name_problem(&self.group) {
+            return Err(problem);
+        }
+        match &self.member {
+            Some(member) if member.len() > MEMBER_BYTES_MAX => {
+                Err(format!("a member has {MEMBER_BYTES_MAX} bytes at most"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,6 +86,7 @@ pub async fn post(
         ));
     }
     let ack = GroupAck { group: group.into_inner(), member, through, records, formats };
+    ack.check().map_err(Problem::bad_request)?;
     let committed = if carried::is_carried(&request) {
         committed_here(&doors, &ack).await?
     } else {
@@ -141,7 +159,7 @@ async fn committed_at(doors: &Doors, broker: BrokerId, client: IpAddr, ack: &Gro
         target: format!("/v1/groups/{}/ack", links::segment(&ack.group)),
         headers: vec![(header::CONTENT_TYPE.to_string(), "application/json".to_owned())],
     };
-    let carried = doors.client.carry_http(broker, call, body.to_string().into(), ANSWERED_WITHIN).await;
+    let carried = doors.client.carry_http(broker, call, body.to_string().into(), COMMITTED_WITHIN).await;
     let (answer, body) = carried.map_err(|error| Problem::unavailable(error.to_string()))?;
     let mut read: Value = serde_json::from_slice(&body).unwrap_or_default();
     if answer.status == StatusCode::OK.as_u16() {

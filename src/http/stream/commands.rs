@@ -177,7 +177,9 @@ fn acknowledge(raw: RawAck, topic: Option<&str>) -> Result<Wish, String> {
     match (raw.group, raw.sub) {
         (Some(_), Some(_)) => Err("ack is for a sub of this socket or for a group, not for both".to_owned()),
         (Some(group), None) => {
-            Ok(Wish::AcknowledgeFor(GroupAck { group, member: raw.member, through, records, formats }))
+            let ack = GroupAck { group, member: raw.member, through, records, formats };
+            ack.check()?;
+            Ok(Wish::AcknowledgeFor(ack))
         }
         (None, subscription) => {
             if raw.member.is_some() {
@@ -261,8 +263,16 @@ mod tests {
         check(r#"{"type":"seek","id":1,"to":[{"partition":0,"offset":1}]}"#, Some(json!(1)), "no topic");
         check(r#"{"type":"seek"}"#, None, "needs to");
         check(r#"{"type":"ack"}"#, None, "needs through");
-        check(r#"{"type":"ack","group":"g","sub":1,"through":[{"partition":0,"offset":4}]}"#, None, "not for both");
-        check(r#"{"type":"ack","member":"m","through":[{"partition":0,"offset":4}]}"#, None, "needs the group");
+        check(
+            r#"{"type":"ack","group":"g","sub":1,"through":[{"topic":"t","partition":0,"offset":4}]}"#,
+            None,
+            "not for both",
+        );
+        check(
+            r#"{"type":"ack","member":"m","through":[{"topic":"t","partition":0,"offset":4}]}"#,
+            None,
+            "needs the group",
+        );
         check(r#"{"type":"ack","through":[{"partition":0,"offset":"x"}]}"#, None, "is no number");
         check(r#"{"type":"credit","records":-1}"#, None, "credit:");
         check(r#"{"type":"auth","id":2}"#, Some(json!(2)), "no authentication");

@@ -3,7 +3,7 @@
 //! ```text
 //!   options,    what a subscription may say         frames, bin_frames   what clients are told       sse, events    without a WebSocket
 //!   wanted      and what it comes to
-//!   open        where it begins                     commands             what they ask for           acks           for members without one
+//!   open        where it begins                     commands             what they ask for           acks           for members elsewhere
 //!   token       where it goes on                    produce_frames       records that they bring     ws, ws_client  the upgrade, the socket
 //! ```
 

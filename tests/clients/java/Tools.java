@@ -20,7 +20,8 @@ import org.apache.kafka.common.utils.Exit;
  * {"status": NUMBER, "stdout": TEXT, "stderr": TEXT}.
  */
 public class Tools {
-    private static volatile CompletableFuture<Integer> status;
+    /** Of the tool that a thread belongs to: one that is left over ends nobody else. */
+    private static final InheritableThreadLocal<CompletableFuture<Integer>> status = new InheritableThreadLocal<>();
     /** What the tool wants done when the process ends. */
     private static final List<Runnable> hooks = Collections.synchronizedList(new ArrayList<>());
 
@@ -45,7 +46,9 @@ public class Tools {
 
     /** Where a tool would have ended the process its thread goes no further: many tools catch all that can be thrown. */
     private static void end(int code) {
-        status.complete(code);
+        if (status.get() != null) {
+            status.get().complete(code);
+        }
         while (true) {
             try {
                 Thread.sleep(Long.MAX_VALUE);
@@ -62,7 +65,7 @@ public class Tools {
         System.setErr(new PrintStream(err, true, StandardCharsets.UTF_8));
         System.setIn(new ByteArrayInputStream(input.getBytes(StandardCharsets.UTF_8)));
         CompletableFuture<Integer> ended = new CompletableFuture<>();
-        status = ended;
+        status.set(ended);
         start(() -> ended.complete(run(tool, arguments)));
         int code = ended.get();
         for (Runnable hook : hooks) {

@@ -89,8 +89,8 @@ pub struct KeyedAppendCall {
     pub partition_count: i32,
 }
 
-/// Which of these producers does the partition know? It answers when what came before is in the log, and from then on refuses
-/// whoever still counts fewer partitions than this with INVALID_PARTITIONS.
+/// Which of these producers does the partition know? It answers when what it knows of them is committed, and from then on
+/// refuses whoever still counts fewer partitions than this with INVALID_PARTITIONS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FindKeyedCall {
     pub topic_id: TopicId,
