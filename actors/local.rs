@@ -135,9 +135,6 @@ impl LocalClient {
         let Some(found) = image.topic_by_name(topic) else {
             return PartitionAnswer::error(ErrorCode::UnknownTopicOrPartition);
         };
-        if found.has_more_than(options.partition_count) {
-            return PartitionAnswer::error(ErrorCode::InvalidPartitions);
-        }
         match self.leader_by_id(found.id, partition) {
             Ok(leader) if leader == self.broker.config.node_id => {
                 self.append_here(found.id, partition, batch, options, permit).await
@@ -162,9 +159,12 @@ impl LocalClient {
         let complete = Arc::new(AtomicWaker::new());
         let call = PendingProduce::new(1, complete.clone(), Some(permit));
         let reply = AppendReply::new(call.clone(), 0);
-        // Whose metadata have more partitions than this leader's began with has asked an earlier one, perhaps.
-        let is_outgrown =
-            || self.broker.image.load().topic(topic_id).is_some_and(|topic| topic.has_more_than(partition_count));
+        // Looked at behind the leader: one whose epoch began when there were more is not told so by anybody.
+        let is_outgrown = || {
+            let has_more =
+                || self.broker.image.load().topic(topic_id).is_some_and(|topic| topic.has_more_than(partition_count));
+            partition_count.is_some() && has_more()
+        };
         match self.leader_here(topic_id, partition) {
             Ok(_) if is_outgrown() => reply.answer(PartitionAnswer::error(ErrorCode::InvalidPartitions)),
             Ok((leader, entry)) => {

@@ -36,39 +36,29 @@ pub async fn produce(
     key: IdempotencyKey,
     options: ProduceOptions,
 ) -> Result<Vec<Result<Stored, NotStored>>, Refusal> {
+    let deadline = Instant::now() + options.timeout;
     let (doors, topic, in_flight) = (doors.clone(), topic.to_owned(), doors.begin());
     let stored = actix_rt::spawn(async move {
-        let stored = produce_until(&doors, &topic, records, key, options).await;
-        drop(in_flight);
-        stored
+        let _in_flight = in_flight;
+        let mut backoff = produce::BACKOFF_FIRST;
+        loop {
+            let counts = counts(&doors, &topic, &records, key, deadline).await?;
+            let left = ProduceOptions { timeout: deadline.saturating_duration_since(Instant::now()), ..options };
+            let outcomes = produce::produce_among(&doors, &topic, records.clone(), counts, left).await;
+            if !outcomes.iter().any(is_outgrown) {
+                return Ok(outcomes);
+            }
+            if Instant::now() + backoff > deadline {
+                let message = || Some("the topic gets more partitions".to_owned());
+                let late = || Err(NotStored::new(ErrorCode::RequestTimedOut, message()));
+                let told = |outcome| if is_outgrown(&outcome) { late() } else { outcome };
+                return Ok(outcomes.into_iter().map(told).collect());
+            }
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(produce::BACKOFF_MAX);
+        }
     });
     stored.await.unwrap_or_else(|_| Err(Refusal::bare(ErrorCode::UnknownServerError)))
-}
-
-async fn produce_until(
-    doors: &web::Data<Doors>,
-    topic: &str,
-    records: Vec<NewRecord>,
-    key: IdempotencyKey,
-    options: ProduceOptions,
-) -> Result<Vec<Result<Stored, NotStored>>, Refusal> {
-    let deadline = Instant::now() + options.timeout;
-    let mut backoff = produce::BACKOFF_FIRST;
-    loop {
-        let counts = counts(doors, topic, &records, key, deadline).await?;
-        let left = ProduceOptions { timeout: deadline.saturating_duration_since(Instant::now()), ..options };
-        let outcomes = produce::produce_among(doors, topic, records.clone(), counts, left).await;
-        if !outcomes.iter().any(is_outgrown) {
-            return Ok(outcomes);
-        }
-        if Instant::now() + backoff > deadline {
-            let late = || NotStored::new(ErrorCode::RequestTimedOut, Some("the topic gets more partitions".to_owned()));
-            let told = |outcome| if is_outgrown(&outcome) { Err(late()) } else { outcome };
-            return Ok(outcomes.into_iter().map(told).collect());
-        }
-        tokio::time::sleep(backoff).await;
-        backoff = (backoff * 2).min(produce::BACKOFF_MAX);
-    }
 }
 
 /// There are more partitions than were counted.
@@ -174,14 +164,8 @@ fn first_try(layouts: &[Layout], known: &Known) -> usize {
         }
         (stored, used)
     };
-    let mut best = (0, (0, 0));
-    for (index, layout) in layouts.iter().enumerate() {
-        let evidence = evidence(layout);
-        if evidence > best.1 {
-            best = (index, evidence);
-        }
-    }
-    best.0
+    // Of equals the last is taken.
+    (0..layouts.len()).rev().max_by_key(|index| evidence(&layouts[*index])).unwrap_or(0)
 }
 
 #[cfg(test)]

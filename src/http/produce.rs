@@ -80,11 +80,11 @@ pub async fn produce(
     records: Vec<NewRecord>,
     options: ProduceOptions,
 ) -> Result<Vec<Result<Stored, NotStored>>, Refusal> {
-    let count = doors.client.partition_count(topic).await?;
-    match options.idempotency {
-        None => Ok(produce_among(doors, topic, records, Counts { now: count, chosen: count }, options).await),
-        Some(key) => grown::produce(doors, topic, records, key, options).await,
+    if let Some(key) = options.idempotency {
+        return grown::produce(doors, topic, records, key, options).await;
     }
+    let count = doors.client.partition_count(topic).await?;
+    Ok(produce_among(doors, topic, records, Counts { now: count, chosen: count }, options).await)
 }
 
 /// How many partitions a topic has, and among how many of them the records choose.
