@@ -55,9 +55,8 @@ impl Checker {
 
     /// B2, A1, A2, A4: what is committed is the same for all, each value once, and nothing that was refused.
     pub fn commits(&mut self, broker: i32, disk: &Disk, high_watermark: i64) {
-        for (index, batch) in
-            disk.batches.iter().enumerate().take_while(|(_, batch)| batch.end_offset() <= high_watermark)
-        {
+        let unchecked = disk.batches.iter().enumerate().skip(disk.checked);
+        for (index, batch) in unchecked.take_while(|(_, batch)| batch.end_offset() <= high_watermark) {
             if let Some(known) = self.committed.get(index) {
                 assert_eq!(known, batch, "broker {broker} commits another batch at {}", batch.base_offset);
                 continue;
@@ -128,13 +127,11 @@ impl Checker {
         if leader.epoch() != partition.leader_epoch || leader.in_sync_count() < in_sync_min {
             return;
         }
-        let mut waited_for: BTreeSet<i32> = leader.in_sync().collect();
-        if leader.is_proposing() {
-            waited_for.extend(proposed.iter().map(|(member, _)| *member));
-        }
+        let proposed: &[_] = if leader.is_proposing() { proposed } else { &[] };
         for member in partition.isr.iter().chain(&partition.elr) {
             assert!(
-                waited_for.contains(member),
+                leader.in_sync().any(|waited_for| waited_for == *member)
+                    || proposed.iter().any(|(waited_for, _)| waited_for == member),
                 "broker {member} may lead, and leader {} does not wait for it",
                 partition.leader
             );

@@ -284,12 +284,11 @@ impl World {
 
     fn heard_of(&mut self, broker: i32, broker_epoch: i64, version: usize) {
         let known = self.controller.image().brokers.get(&broker);
-        if known.is_none_or(|known| known.epoch != broker_epoch) {
-            return;
-        }
+        let Some(known) = known.filter(|known| known.epoch == broker_epoch) else { return };
+        let is_fenced = known.fenced;
         self.heartbeats.insert(broker, self.now_ms);
         let seen = self.controller.images[version].brokers.get(&broker);
-        if seen.is_some_and(|seen| seen.epoch == broker_epoch) {
+        if is_fenced && seen.is_some_and(|seen| seen.epoch == broker_epoch) {
             self.controller.unfence(broker, broker_epoch);
         }
     }

@@ -104,6 +104,8 @@ struct World {
     /// None while it loads.
     coordinator: Option<WithBeats>,
     log: Vec<Record>,
+    /// What the log says, up to where it was last asked.
+    replayed: Replayed,
     flushed: usize,
     /// Answers wait until the log is flushed so far.
     parked: Vec<(usize, Line, Answer)>,
@@ -135,6 +137,7 @@ impl World {
             arrivals: BTreeMap::new(),
             coordinator: None,
             log: Vec::new(),
+            replayed: Replayed::default(),
             flushed: 0,
             parked: Vec::new(),
             waiting: BTreeMap::new(),
@@ -332,6 +335,7 @@ impl World {
     fn lose_coordinator(&mut self) {
         let kept = self.flushed + self.random.below((self.log.len() - self.flushed) as u64 + 1) as usize;
         self.log.truncate(kept);
+        self.replayed.forget_beyond(kept);
         self.flushed = kept;
         self.coordinator_life += 1;
         self.coordinator = None;
@@ -347,7 +351,7 @@ impl World {
         if self.coordinator.is_some() {
             return;
         }
-        let mut coordinator = replayed(&self.log);
+        let mut coordinator = self.replayed.all_of(&self.log).clone();
         let mut effects = Effects::default();
         coordinator.loaded(self.now_ms, &mut effects);
         self.coordinator = Some(WithBeats::new(coordinator));
@@ -410,12 +414,12 @@ impl World {
         assert!(before <= value.offset, "partition {partition} goes back from {before} to {}", value.offset);
     }
 
-    fn check_log(&self) {
+    fn check_log(&mut self) {
         let Some(coordinator) = &self.coordinator else { return };
         let all = |coordinator: &Coordinator| {
             coordinator.fetch_offsets(FetchRequest { group: text(GROUP), ..Default::default() })
         };
-        assert_eq!(all(&replayed(&self.log)), all(coordinator), "the log and the shard differ");
+        assert_eq!(all(self.replayed.all_of(&self.log)), all(coordinator), "the log and the shard differ");
     }
 
     fn check_converged(&self) {
@@ -432,15 +436,35 @@ impl World {
     }
 }
 
-fn replayed(log: &[Record]) -> Coordinator {
-    let config =
-        GroupConfig { initial_rebalance_delay_ms: 500, session_timeout_min_ms: 1_000, ..GroupConfig::default() };
-    let mut coordinator = Coordinator::new(config);
-    for record in log {
-        let (key, value) = record.encode().expect("it is short enough");
-        coordinator.replay(&Record::decode(key, value).expect("we wrote it").expect("we wrote it"));
+/// A coordinator that knows nothing but the first records of a log.
+struct Replayed {
+    coordinator: Coordinator,
+    records: usize,
+}
+
+impl Default for Replayed {
+    fn default() -> Replayed {
+        let config =
+            GroupConfig { initial_rebalance_delay_ms: 500, session_timeout_min_ms: 1_000, ..GroupConfig::default() };
+        Replayed { coordinator: Coordinator::new(config), records: 0 }
     }
-    coordinator
+}
+
+impl Replayed {
+    fn all_of(&mut self, log: &[Record]) -> &Coordinator {
+        for record in &log[self.records..] {
+            let (key, value) = record.encode().expect("it is short enough");
+            self.coordinator.replay(&Record::decode(key, value).expect("we wrote it").expect("we wrote it"));
+        }
+        self.records = log.len();
+        &self.coordinator
+    }
+
+    fn forget_beyond(&mut self, records: usize) {
+        if self.records > records {
+            *self = Replayed::default();
+        }
+    }
 }
 
 fn positions(coordinator: &Coordinator) -> Vec<(i32, i64)> {
