@@ -149,6 +149,7 @@ fn open_dirs(config: &BrokerConfig, cluster_id: &str) -> Result<(Vec<OpenedDir>,
         let options = JournalOptions {
             file_bytes: config.journal_file_bytes,
             stray_delay_ms: config.number(&Image::default(), "log.segment.delete.delay.ms"),
+            recovery_threads: config.number(&Image::default(), "num.recovery.threads.per.data.dir") as usize,
             ..JournalOptions::new(path, config.node_id, cluster_id)
         };
         let (engine, recovery) = capek_log::Journal::open(vfs.clone(), options)?;

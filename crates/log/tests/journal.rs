@@ -90,6 +90,49 @@ fn a_fresh_directory_on_a_real_disk_comes_back() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
+/// Of a directory on a real disk: only there are threads.
+#[test]
+fn many_logs_are_recovered_side_by_side_and_a_damaged_one_is_alone() {
+    const LOGS: i32 = 150;
+    const DAMAGED: i32 = 71;
+    let directory = std::env::temp_dir().join(format!("capek-log-side-by-side-{}", std::process::id()));
+    let options = JournalOptions { recovery_threads: 8, ..options(directory.to_str().unwrap()) };
+    let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
+    let config = LogConfig { segment_bytes: 3000, ..LogConfig::default() };
+    let (mut driver, _) = Driver::open(vfs.clone(), options.clone()).unwrap();
+    let logs: Vec<_> = (0..LOGS).map(|partition| driver.log("orders", partition, config)).collect();
+    for log in &logs {
+        for _ in 0..1 + log.id().partition % 7 {
+            driver.append(log, 3, 500);
+        }
+    }
+    driver.run().unwrap();
+    let before: Vec<_> = logs.iter().map(content).collect();
+    drop((driver, logs));
+
+    // The first start replays the journal; after it all is below the recovery points.
+    drop(Driver::open(vfs.clone(), options.clone()).unwrap());
+    let damaged_file = directory.join(format!("orders-{DAMAGED}/00000000000000000000.log"));
+    let mut bytes = std::fs::read(&damaged_file).unwrap();
+    bytes[300] ^= 4;
+    std::fs::write(&damaged_file, bytes).unwrap();
+
+    let (mut driver, recovery) = Driver::open(vfs, options).unwrap();
+    let partitions: Vec<_> = recovery.logs.iter().map(|log| log.id.partition).collect();
+    assert_eq!(partitions, (0..LOGS).collect::<Vec<_>>());
+    for found in &recovery.logs {
+        let partition = found.id.partition;
+        assert_eq!(found.damaged.is_some(), partition == DAMAGED, "{found:?}");
+        if partition != DAMAGED {
+            assert_eq!(found.end, i64::from(3 * (1 + partition % 7)));
+            let log = driver.log("orders", partition, config);
+            assert!(content(&log) == before[partition as usize], "{partition}");
+        }
+    }
+    drop(driver);
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
 #[test]
 fn a_file_that_must_grow_is_left_for_one_that_is_filled() {
     let sim = SimVfs::new(1);

@@ -14,43 +14,35 @@ use super::super::problem::{RestError, goodbye_body};
 use super::token;
 use super::values::{Formats, put_record};
 
-/// An error that a client may go on after.
-pub fn error(id: Option<&Value>, error_code: u32, message: &str, is_retriable: bool) -> Outgoing {
-    let mut frame = json!({ "type": "error", "error_code": error_code, "message": message, "retriable": is_retriable });
+/// What is said to a command: with its `id`, if it has one.
+fn answer(id: Option<&Value>, mut frame: Value) -> Outgoing {
     if let Some(id) = id {
         frame["id"] = id.clone();
     }
     text(&frame)
+}
+
+/// An error that a client may go on after.
+pub fn error(id: Option<&Value>, error_code: u32, message: &str, is_retriable: bool) -> Outgoing {
+    answer(id, json!({ "type": "error", "error_code": error_code, "message": message, "retriable": is_retriable }))
 }
 
 /// The answer to a command that has none of its own.
 pub fn done(id: &Value) -> Outgoing {
-    text(&json!({ "type": "done", "id": id }))
+    answer(Some(id), json!({ "type": "done" }))
 }
 
 pub fn pong(id: Option<&Value>, t: &Value) -> Outgoing {
-    let mut frame = json!({ "type": "pong", "t": t });
-    if let Some(id) = id {
-        frame["id"] = id.clone();
-    }
-    text(&frame)
+    answer(id, json!({ "type": "pong", "t": t }))
 }
 
 pub fn acked(id: Option<&Value>, subscription: u64, committed: &[(StreamPlace, Offset)], formats: Formats) -> Outgoing {
-    let mut frame = json!({ "type": "acked", "sub": subscription, "committed": places(committed, formats) });
-    if let Some(id) = id {
-        frame["id"] = id.clone();
-    }
-    text(&frame)
+    answer(id, json!({ "type": "acked", "sub": subscription, "committed": places(committed, formats) }))
 }
 
 /// The same of a member that reads elsewhere.
 pub fn acked_for(id: Option<&Value>, group: &str, committed: &[Value]) -> Outgoing {
-    let mut frame = json!({ "type": "acked", "group": group, "committed": committed });
-    if let Some(id) = id {
-        frame["id"] = id.clone();
-    }
-    text(&frame)
+    answer(id, json!({ "type": "acked", "group": group, "committed": committed }))
 }
 
 /// More is in flight than may be: nothing is read of the client until something is answered.

@@ -63,6 +63,8 @@ pub struct JournalOptions {
     pub pending_bytes_max: usize,
     /// How long a directory that was set aside stays.
     pub stray_delay_ms: i64,
+    /// So many logs are recovered at a time when the process did not stop in good order.
+    pub recovery_threads: usize,
 }
 
 impl JournalOptions {
@@ -72,6 +74,7 @@ impl JournalOptions {
     pub const OPEN_FILES_MAX: usize = 1024;
     pub const PENDING_BYTES_MAX: usize = 32 << 20;
     pub const STRAY_DELAY_MS: i64 = 60_000;
+    pub const RECOVERY_THREADS: usize = 2;
 
     pub fn new(path: impl Into<PathBuf>, node_id: i32, cluster_id: impl Into<String>) -> JournalOptions {
         JournalOptions {
@@ -84,6 +87,7 @@ impl JournalOptions {
             open_files_max: Self::OPEN_FILES_MAX,
             pending_bytes_max: Self::PENDING_BYTES_MAX,
             stray_delay_ms: Self::STRAY_DELAY_MS,
+            recovery_threads: Self::RECOVERY_THREADS,
         }
     }
 }

@@ -11,7 +11,11 @@ mod rounds;
 mod survey;
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::directory::Names;
 use super::points::{Point, Points};
@@ -24,6 +28,8 @@ use crate::vfs::Vfs;
 
 use rounds::{LogEntries, Outline, Rounds};
 
+/// From so many logs on it is told how far recovery is.
+const TOLD_TASKS_MIN: usize = 100;
 /// Where no log ends: the point of one that is damaged.
 const DAMAGED_END: i64 = i64::MAX;
 
@@ -58,6 +64,13 @@ impl Recovered {
     }
 }
 
+/// One log, and what is known of it before its files are looked at.
+struct Task<'a> {
+    id: &'a LogId,
+    point: Point,
+    entries: LogEntries,
+}
+
 /// What recovery works with.
 struct Recovering<'a> {
     vfs: &'a Arc<dyn Vfs>,
@@ -82,18 +95,21 @@ pub(in crate::journal) fn recover(
     (recovered.rounds, recovered.entries) = (rounds.rounds_count, rounds.entries_count);
     let mut recovering = Recovering { vfs, files, options, rounds };
     let mut logs = std::mem::take(&mut recovering.rounds.logs);
+    let mut tasks = Vec::new();
     for (key, id) in &names.ids {
         let point = points.logs.get(key).copied();
         let entries = logs.remove(key).unwrap_or_default();
-        let state = match point {
+        match point {
             // Closed in good order: it is opened when somebody needs it.
             Some(point) if points.is_clean && !is_fresh => {
-                Some(RecoveredState { id: id.clone(), end: point.end, log_start: point.log_start, damaged: None })
+                let (end, log_start) = (point.end, point.log_start);
+                recovered.logs.push(RecoveredState { id: id.clone(), end, log_start, damaged: None });
             }
-            _ => recovering.recover_log(id, point.unwrap_or_default(), &entries)?,
-        };
-        recovered.logs.extend(state);
+            _ => tasks.push(Task { id, point: point.unwrap_or_default(), entries }),
+        }
     }
+    recovered.logs.extend(recovering.recover_logs(&tasks)?);
+    recovered.logs.sort_by_key(|log| log.id.key());
     for (key, entries) in logs {
         note_missing(&key, points, &entries);
     }
@@ -108,15 +124,48 @@ fn note_missing(key: &LogKey, points: &Points, entries: &LogEntries) {
     }
 }
 
+/// Ten times: there may be much to read.
+fn tell_progress(path: &Path, at: usize, tasks: usize) {
+    if tasks >= TOLD_TASKS_MIN && at.is_multiple_of(tasks.div_ceil(10)) {
+        ::log::info!("{}: {at} of {tasks} logs are recovered", path.display());
+    }
+}
+
 impl Recovering<'_> {
+    /// Several at a time: each has files of its own.
+    fn recover_logs(&self, tasks: &[Task<'_>]) -> Result<Vec<RecoveredState>, OpenError> {
+        let next = AtomicUsize::new(0);
+        let recover_some = || {
+            let mut states = Vec::new();
+            while let at = next.fetch_add(1, Ordering::Relaxed)
+                && let Some(task) = tasks.get(at)
+            {
+                tell_progress(&self.options.path, at, tasks.len());
+                // Nobody goes on when one has failed.
+                states.extend(self.recover_log(task).inspect_err(|_| next.store(tasks.len(), Ordering::Relaxed))?);
+            }
+            Ok(states)
+        };
+        let threads = self.options.recovery_threads.min(tasks.len());
+        if threads <= 1 || !self.vfs.has_helper_threads() {
+            return recover_some();
+        }
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(&recover_some)).collect();
+            let states = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            states.collect::<Result<Vec<_>, _>>().map(|states| states.into_iter().flatten().collect())
+        })
+    }
+
     /// `None`: it was deleted.
-    fn recover_log(&self, id: &LogId, point: Point, entries: &LogEntries) -> Result<Option<RecoveredState>, OpenError> {
+    fn recover_log(&self, task: &Task<'_>) -> Result<Option<RecoveredState>, OpenError> {
+        let Task { id, point, entries } = task;
         let at = OpenError::at(&self.options.path);
         if entries.ends_deleted() {
             return self.delete_again(id).map(|()| None).map_err(at);
         }
         let directory = self.options.path.join(id.directory_name());
-        let outline = entries.outline(point);
+        let outline = entries.outline(*point);
         if let Err(problem) = finish_swaps(&**self.vfs, &directory).map_err(&at)? {
             return Ok(Some(self.damaged(id, &outline, &problem)));
         }
@@ -125,7 +174,7 @@ impl Recovering<'_> {
         match plan {
             Ok(plan) => {
                 let end = apply::apply(self, id, &survey, &outline, &plan).map_err(&at)?;
-                Ok(Some(RecoveredState { id: id.clone(), end, log_start: outline.log_start, damaged: None }))
+                Ok(Some(RecoveredState { id: (*id).clone(), end, log_start: outline.log_start, damaged: None }))
             }
             Err(problem) => Ok(Some(self.damaged(id, &outline, &problem))),
         }
