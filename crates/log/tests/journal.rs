@@ -107,7 +107,7 @@ fn many_logs_are_recovered_side_by_side_and_a_damaged_one_is_alone() {
         }
     }
     driver.run().unwrap();
-    let before: Vec<_> = logs.iter().map(content).collect();
+    let before: Vec<_> = logs.iter().map(|log| content(log)).collect();
     drop((driver, logs));
 
     // The first start replays the journal; after it all is below the recovery points.

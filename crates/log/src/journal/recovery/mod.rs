@@ -151,7 +151,7 @@ impl Recovering<'_> {
             return recover_some();
         }
         thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(&recover_some)).collect();
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(recover_some)).collect();
             let states = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             states.collect::<Result<Vec<_>, _>>().map(|states| states.into_iter().flatten().collect())
         })
