@@ -1,12 +1,14 @@
 //! The first half of a start: data directories are opened (and recovered if need be), sockets bound, and the metadata is there:
 //! from this broker's own file, or from the quorum that it has joined.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use actix::Addr;
 use capek_log::vfs::RealVfs;
-use capek_log::{JournalOptions, LogId};
+use capek_log::{Journal, JournalOptions, LogId, OpenError, Recovery};
 use capek_state::cluster::{Command, Delta, Endpoint, Image, PartitionRecord, Record, RegisterBroker, decide};
 use capek_state::config::Flush;
 use capek_wire::ids::{BrokerId, PartitionIndex, TopicId, Uuid};
@@ -25,7 +27,7 @@ use crate::replica_logs;
 use crate::sockets::{Bound, bind_all, listen_all, with_bound_ports};
 
 pub struct OpenedDir {
-    pub engine: capek_log::Journal,
+    pub engine: Journal,
     pub logs: Vec<LogId>,
 }
 
@@ -140,19 +142,17 @@ fn unsynced(config: &BrokerConfig, image: &Image, dirs: &[OpenedDir]) -> Vec<(To
     logs.map(|log| (log.topic_id, log.partition)).collect()
 }
 
-/// Opens (and if need be recovers) every data directory.
+/// Opens (and if need be recovers) every data directory, all at a time: they may be on disks of their own.
 fn open_dirs(config: &BrokerConfig, cluster_id: &str) -> Result<(Vec<OpenedDir>, Found), StartError> {
-    let vfs = Arc::new(RealVfs);
+    let opened: Vec<_> = thread::scope(|scope| {
+        let opening: Vec<_> =
+            config.data_dirs.iter().map(|path| scope.spawn(|| open_dir(config, path, cluster_id))).collect();
+        opening.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
     let mut dirs = Vec::new();
     let mut found = Found::default();
-    for path in &config.data_dirs {
-        let options = JournalOptions {
-            file_bytes: config.journal_file_bytes,
-            stray_delay_ms: config.number(&Image::default(), "log.segment.delete.delay.ms"),
-            recovery_threads: config.number(&Image::default(), "num.recovery.threads.per.data.dir") as usize,
-            ..JournalOptions::new(path, config.node_id, cluster_id)
-        };
-        let (engine, recovery) = capek_log::Journal::open(vfs.clone(), options)?;
+    for (path, opened) in config.data_dirs.iter().zip(opened) {
+        let (engine, recovery) = opened?;
         found.was_clean &= recovery.clean;
         let dir: Option<Uuid> = property_of(path, "directory.id").and_then(|id| id.parse().ok());
         found.dirs.extend(dir);
@@ -167,6 +167,18 @@ fn open_dirs(config: &BrokerConfig, cluster_id: &str) -> Result<(Vec<OpenedDir>,
         dirs.push(OpenedDir { engine, logs: recovery.logs.into_iter().map(|log| log.id).collect() });
     }
     Ok((dirs, found))
+}
+
+/// What was set in the cluster is not known yet: these settings are the broker's own.
+fn open_dir(config: &BrokerConfig, path: &Path, cluster_id: &str) -> Result<(Journal, Recovery), OpenError> {
+    let own = Image::default();
+    let options = JournalOptions {
+        file_bytes: config.journal_file_bytes,
+        stray_delay_ms: config.number(&own, "log.segment.delete.delay.ms"),
+        recovery_threads: config.number(&own, "num.recovery.threads.per.data.dir") as usize,
+        ..JournalOptions::new(path, config.node_id, cluster_id)
+    };
+    Journal::open(Arc::new(RealVfs), options)
 }
 
 /// The cluster that a directory belongs to, if it was used before; `Journal::open` checks the file in full.

@@ -60,6 +60,32 @@ fn confirmed_records_of_an_async_broker_survive_kills() {
     load.stop_and_check(&broker);
 }
 
+/// Each directory has a journal of its own, and all are recovered at a time.
+#[test]
+fn confirmed_records_of_several_directories_survive_kills() {
+    let directory = Directory::new();
+    let data_dirs = ["one", "two", "three"].map(|name| directory.path().join(name));
+    let list = data_dirs.iter().map(|path| path.to_str().expect("the path is ASCII")).collect::<Vec<_>>().join(",");
+    let mut broker = Broker::start_in(directory, list.into(), &[]);
+    broker.create_topic("spread", PARTITIONS);
+    let load = Load::start(&broker, "spread");
+    for _ in 0..rounds().min(5) {
+        load.wait_for_progress();
+        broker.kill();
+        broker.start_again();
+    }
+    load.wait_for_progress();
+    load.stop_and_check(&broker);
+    let mut partitions = 0;
+    for data_dir in &data_dirs {
+        let holds = |partition: &i32| data_dir.join(format!("spread-{partition}")).is_dir();
+        let held = (0..PARTITIONS).filter(holds).count();
+        assert!(held > 0, "{} was passed over", data_dir.display());
+        partitions += held;
+    }
+    assert_eq!(partitions, PARTITIONS as usize, "each lies in one of them");
+}
+
 fn rounds() -> usize {
     std::env::var("CAPEK_TEST_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("CAPEK_TEST_ROUNDS is a number"))
 }

@@ -94,7 +94,7 @@ pub(super) static LOG: &[ConfigDef] = &[
         .at_least(1).differs(MIN_INSYNC_REASON).cluster_wide().honoured(),
     int("num.partitions", "1", "How many partitions a topic gets when its creator does not say.")
         .at_least(1).honoured(),
-    int("num.recovery.threads.per.data.dir", "2", "Threads that recover the logs of a directory at a start after a crash.")
+    int("num.recovery.threads.per.data.dir", "2", "How many logs of a directory are recovered at a time after a crash, as set for the broker itself.")
         .at_least(1).cluster_wide().honoured(),
     boolean("unclean.leader.election.enable", "false", "The topics' unclean.leader.election.enable.").cluster_wide().honoured(),
 ];
