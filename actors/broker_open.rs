@@ -29,6 +29,7 @@ use crate::sockets::{Bound, bind_all, listen_all, with_bound_ports};
 pub struct OpenedDir {
     pub engine: Journal,
     pub logs: Vec<LogId>,
+    was_clean: bool,
 }
 
 /// What the data directories tell of the last life.
@@ -149,10 +150,16 @@ fn open_dirs(config: &BrokerConfig, cluster_id: &str) -> Result<(Vec<OpenedDir>,
             config.data_dirs.iter().map(|path| scope.spawn(|| open_dir(config, path, cluster_id))).collect();
         opening.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });
-    let mut dirs = Vec::new();
+    let (mut dirs, mut refused) = (Vec::new(), None);
     let mut found = Found::default();
     for (path, opened) in config.data_dirs.iter().zip(opened) {
-        let (engine, recovery) = opened?;
+        let (engine, recovery) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                refused.get_or_insert(error);
+                continue;
+            }
+        };
         found.was_clean &= recovery.clean;
         let dir: Option<Uuid> = property_of(path, "directory.id").and_then(|id| id.parse().ok());
         found.dirs.extend(dir);
@@ -164,7 +171,12 @@ fn open_dirs(config: &BrokerConfig, cluster_id: &str) -> Result<(Vec<OpenedDir>,
         if !recovery.clean {
             info!("{}: recovered, {} journal entries replayed", path.display(), recovery.replayed_entries);
         }
-        dirs.push(OpenedDir { engine, logs: recovery.logs.into_iter().map(|log| log.id).collect() });
+        let logs = recovery.logs.into_iter().map(|log| log.id).collect();
+        dirs.push(OpenedDir { engine, logs, was_clean: recovery.clean });
+    }
+    if let Some(error) = refused {
+        close_unused(dirs);
+        return Err(error.into());
     }
     Ok((dirs, found))
 }
@@ -282,9 +294,10 @@ pub async fn set_strays_aside(journal: &JournalHandle, logs: &[LogId], image: &I
     }
 }
 
-/// The start fails after the directories were opened: they were not changed, so the clean mark comes back.
+/// The start fails after the directories were opened: they were not changed, so the clean mark comes back where it was. The next
+/// start must find out, too, where it was not: what was not synced may be gone.
 fn close_unused(dirs: Vec<OpenedDir>) {
-    for dir in dirs {
+    for dir in dirs.into_iter().filter(|dir| dir.was_clean) {
         if let Err(error) = dir.engine.close() {
             warn!("a data directory was not closed cleanly: {error}");
         }

@@ -49,15 +49,7 @@ fn confirmed_records_survive_kills_during_recovery() {
 #[test]
 fn confirmed_records_of_an_async_broker_survive_kills() {
     let mut broker = Broker::start_with(&["capek.flush=async"]);
-    broker.create_topic("cached", PARTITIONS);
-    let load = Load::start(&broker, "cached");
-    for _ in 0..rounds().min(5) {
-        load.wait_for_progress();
-        broker.kill();
-        broker.start_again();
-    }
-    load.wait_for_progress();
-    load.stop_and_check(&broker);
+    survive_a_few_kills(&mut broker, "cached");
 }
 
 /// Each directory has a journal of its own, and all are recovered at a time.
@@ -67,15 +59,7 @@ fn confirmed_records_of_several_directories_survive_kills() {
     let data_dirs = ["one", "two", "three"].map(|name| directory.path().join(name));
     let list = data_dirs.iter().map(|path| path.to_str().expect("the path is ASCII")).collect::<Vec<_>>().join(",");
     let mut broker = Broker::start_in(directory, list.into(), &[]);
-    broker.create_topic("spread", PARTITIONS);
-    let load = Load::start(&broker, "spread");
-    for _ in 0..rounds().min(5) {
-        load.wait_for_progress();
-        broker.kill();
-        broker.start_again();
-    }
-    load.wait_for_progress();
-    load.stop_and_check(&broker);
+    survive_a_few_kills(&mut broker, "spread");
     let mut partitions = 0;
     for data_dir in &data_dirs {
         let holds = |partition: &i32| data_dir.join(format!("spread-{partition}")).is_dir();
@@ -84,6 +68,44 @@ fn confirmed_records_of_several_directories_survive_kills() {
         partitions += held;
     }
     assert_eq!(partitions, PARTITIONS as usize, "each lies in one of them");
+}
+
+/// A start that is refused says nothing new of the directories that it had opened.
+#[test]
+fn a_refused_start_leaves_the_mark_of_the_last_stop_as_it_was() {
+    let directory = Directory::new();
+    let data_dirs = ["one", "two"].map(|name| directory.path().join(name));
+    let list = format!("{},{}", data_dirs[0].display(), data_dirs[1].display());
+    let mut broker = Broker::start_in(directory, list.into(), &[]);
+    broker.create_topic("kept", PARTITIONS);
+
+    assert!(broker.terminate().success());
+    let meta = data_dirs[1].join("meta.properties");
+    let ours = std::fs::read_to_string(&meta).expect("it was written");
+    std::fs::write(&meta, ours.replace("node.id=1", "node.id=7")).expect("it can be changed");
+    assert!(Broker::run_to_refusal(broker.command()).1.contains("belongs to node 7"));
+    std::fs::write(&meta, ours).expect("it can be changed back");
+    broker.start_again();
+    assert!(!broker.output().contains("recovered, "), "{}", broker.output());
+
+    broker.kill();
+    let taken = std::net::TcpListener::bind(broker.kafka()).expect("nobody has it");
+    assert!(!Broker::run_to_refusal(broker.command()).0.success());
+    drop(taken);
+    broker.start_again();
+    assert_eq!(broker.output().matches("recovered, ").count(), 2, "{}", broker.output());
+}
+
+fn survive_a_few_kills(broker: &mut Broker, topic: &str) {
+    broker.create_topic(topic, PARTITIONS);
+    let load = Load::start(broker, topic);
+    for _ in 0..rounds().min(5) {
+        load.wait_for_progress();
+        broker.kill();
+        broker.start_again();
+    }
+    load.wait_for_progress();
+    load.stop_and_check(broker);
 }
 
 fn rounds() -> usize {
